@@ -1,0 +1,64 @@
+// The shape of Amazon.Lambda.Core: AWS's names, none of its code. The bootstrap is compiled against it and never ships it: at run time
+// these names mean the assembly in the package. Tests and the example, which cannot count on NuGet, put it in theirs.
+using System;
+using System.Collections.Generic;
+using System.IO;
+
+namespace Amazon.Lambda.Core
+{
+    public interface ILambdaContext
+    {
+        string AwsRequestId { get; }
+        IClientContext ClientContext { get; }
+        string FunctionName { get; }
+        string FunctionVersion { get; }
+        ICognitoIdentity Identity { get; }
+        string InvokedFunctionArn { get; }
+        ILambdaLogger Logger { get; }
+        string LogGroupName { get; }
+        string LogStreamName { get; }
+        int MemoryLimitInMB { get; }
+        TimeSpan RemainingTime { get; }
+    }
+
+    // The two members that every version has; the later ones have bodies of their own there.
+    public interface ILambdaLogger
+    {
+        void Log(string message);
+        void LogLine(string message);
+    }
+
+    public interface IClientContext
+    {
+        IDictionary<string, string> Environment { get; }
+        IClientApplication Client { get; }
+        IDictionary<string, string> Custom { get; }
+    }
+
+    public interface IClientApplication
+    {
+        string AppPackageName { get; }
+        string AppTitle { get; }
+        string AppVersionCode { get; }
+        string AppVersionName { get; }
+        string InstallationId { get; }
+    }
+
+    public interface ICognitoIdentity
+    {
+        string IdentityId { get; }
+        string IdentityPoolId { get; }
+    }
+
+    public interface ILambdaSerializer
+    {
+        T Deserialize<T>(Stream requestStream);
+        void Serialize<T>(T response, Stream responseStream);
+    }
+    [AttributeUsage(AttributeTargets.Assembly | AttributeTargets.Method)]
+    public sealed class LambdaSerializerAttribute : Attribute
+    {
+        public LambdaSerializerAttribute(Type serializerType) { SerializerType = serializerType; }
+        public Type SerializerType { get; set; }
+    }
+}

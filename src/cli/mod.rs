@@ -1,0 +1,118 @@
+//! The command line: one file per subcommand; flags in, exit code out. The only place that prints.
+
+mod doctor;
+mod exec;
+mod guess;
+mod invoke;
+mod output;
+mod runtimes;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The function failed: its error is the result.
+pub const EXIT_FUNCTION_ERROR: u8 = 1;
+/// Wrong usage, or a package that breaks a rule.
+pub const EXIT_USAGE: u8 = 2;
+/// This host cannot give the sandbox that was asked for.
+pub const EXIT_HOST: u8 = 3;
+
+/// Run AWS-Lambda-style functions that nobody trusts, in native Linux sandboxes
+#[derive(Debug, Parser)]
+#[command(name = "kennel", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one event through a handler zip, and leave nothing behind
+    Invoke(Box<invoke::Args>),
+    /// Run a command of this host in the same sandbox
+    Exec(exec::Args),
+    /// Tell what this host gives and lacks, what follows, and how to mend it
+    Doctor,
+    /// List the runtimes, and the interpreter that serves each
+    Runtimes(runtimes::Args),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// What a subcommand could not do, with the exit code that its kind has.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub error: anyhow::Error,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: EXIT_USAGE, error: error.into(), hint: None }
+    }
+
+    pub fn host(error: impl Into<anyhow::Error>) -> Self {
+        let hint =
+            Some("run `kennel doctor` to see what this host lacks and how to mend it".into());
+        Self { code: EXIT_HOST, error: error.into(), hint }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse(); // prints usage and exits with 2 by itself
+    let result = match cli.command {
+        Command::Invoke(args) => invoke::run(*args),
+        Command::Exec(args) => exec::run(args),
+        Command::Doctor => Ok(doctor::run()),
+        Command::Runtimes(args) => runtimes::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kennel", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => man(),
+    };
+    result.unwrap_or_else(|failure| {
+        output::print_failure(&failure);
+        ExitCode::from(failure.code)
+    })
+}
+
+fn man() -> Result<ExitCode, Failure> {
+    clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(|e| Failure {
+        code: EXIT_FUNCTION_ERROR,
+        error: e.into(),
+        hint: None,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Parses `KEY=VALUE` of `--env`.
+fn parse_env(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !text.contains('\0') => {
+            Ok((key.into(), value.into()))
+        }
+        _ => Err("want KEY=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

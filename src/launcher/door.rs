@@ -1,0 +1,250 @@
+//! The launcher process: root's side of the door. One thread; reads typed, bounded messages and nothing else; derives
+//! every path from ids.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::protocol::{Launch, MAX_MESSAGE, Reply, Request, Tree, names};
+use crate::sandbox::{
+    self, Degradable, Doors, Layout, Limits, MemoryMib, MilliCpu, Mount, Network, Sandbox,
+    SandboxSpec, Source, Stdio,
+};
+use crate::sys;
+
+/// Where a function's code is inside.
+pub const TASK_ROOT: &str = "/var/task";
+/// Where layers are inside.
+pub const LAYER_ROOT: &str = "/opt";
+/// Where a language's bootstrap is inside.
+pub const RUNTIME_DIR: &str = "/var/runtime";
+
+/// What the launcher was told before the server gave up its privileges.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// Host files of each runtime: bootstrap folder, and what the interpreter needs.
+    pub runtimes: Vec<RuntimeFiles>,
+    /// Folders that the operator named.
+    pub operator_trees: Vec<PathBuf>,
+    /// The folder with `sha256/HEX`.
+    pub tree_store: PathBuf,
+    pub allow_degraded: Vec<Degradable>,
+}
+
+/// Host paths that one runtime has bound read-only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeFiles {
+    pub runtime_dir: PathBuf,
+    pub binds: Vec<PathBuf>,
+}
+
+/// Most sandboxes of one launcher at a time.
+const MAX_SANDBOXES: usize = 4096;
+
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("sandbox `{id}` exists already")]
+    IdInUse { id: u32 },
+    #[error("{MAX_SANDBOXES} sandboxes are alive, the most there may be")]
+    TooMany,
+    #[error("no runtime `{index}` in the launcher's table")]
+    Runtime { index: u32 },
+    #[error("no code tree `{tree:?}`")]
+    Tree { tree: Tree },
+    #[error(transparent)]
+    Spec(#[from] sandbox::SpecError),
+    #[error(transparent)]
+    Launch(#[from] sandbox::LaunchError),
+}
+
+/// Serves requests until the server is gone; then nothing of any sandbox is left.
+pub fn serve(socket: &OwnedFd, table: &Table) {
+    let _ = sys::process::set_name(c"kennel-launcher");
+    let layout = Layout::detect().and_then(|layout| layout.prepare().map(|()| layout));
+    let mut sandboxes: HashMap<u32, Sandbox> = HashMap::new();
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let length = match sys::socket::recv_with_fds(socket.as_fd(), &mut buffer) {
+            Ok((0, _)) | Err(_) => break,
+            Ok((length, _)) => length,
+        };
+        // A message that cannot be read is a broken or hostile server: nothing more is done for it.
+        let Ok(request) = postcard::from_bytes::<Request>(&buffer[..length]) else { break };
+        let sent = match request {
+            Request::Launch(wanted) => {
+                let id = wanted.id;
+                let result = match &layout {
+                    Ok(layout) => launch(wanted, table, layout, &sandboxes),
+                    Err(error) => Err(chain_of(error)),
+                };
+                match result {
+                    Ok(mut live) => {
+                        let sent = send_launched(socket, id, &live);
+                        // The server's copies are the only ones that count from here.
+                        live.log = None;
+                        live.listeners = sandbox::Listeners::default();
+                        sandboxes.insert(id, live);
+                        sent
+                    }
+                    Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
+                }
+            }
+            Request::Release { id } => match sandboxes.remove(&id) {
+                Some(live) => {
+                    let (usage, ended) = live.destroy();
+                    send(
+                        socket,
+                        &Reply::Released {
+                            id,
+                            memory_peak_bytes: usage.memory_peak_bytes,
+                            cpu_time: ended
+                                .map_or(usage.cpu_time, |e| e.cpu_time.max(usage.cpu_time)),
+                            oom_kills: usage.oom_kills,
+                            pids_peak: usage.pids_peak,
+                            init: ended.map(|e| e.status),
+                        },
+                    )
+                }
+                None => break,
+            },
+            Request::Shutdown => break,
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    for live in sandboxes.values() {
+        live.kill();
+    }
+    for (_, live) in sandboxes.drain() {
+        live.destroy();
+    }
+}
+
+fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {
+    let bytes = postcard::to_stdvec(reply).map_err(std::io::Error::other)?;
+    sys::socket::send_with_fds(socket.as_fd(), &bytes, &[])
+}
+
+fn send_launched(socket: &OwnedFd, id: u32, live: &Sandbox) -> std::io::Result<()> {
+    let (present, control) = live.files.as_fds();
+    let exec_failed = live.exec_failed.as_ref().map(|e| (e.program.clone(), e.errno));
+    let reply = Reply::Launched { id, present, exec_failed, degraded: names(&live.degraded) };
+    let bytes = postcard::to_stdvec(&reply).map_err(std::io::Error::other)?;
+    let mut fds = vec![live.pidfd.as_fd(), live.status.as_fd()];
+    fds.extend(live.log.as_ref().map(AsFd::as_fd));
+    let listeners = &live.listeners;
+    fds.extend(
+        [&listeners.unix, &listeners.tcp, &listeners.rpc].into_iter().flatten().map(AsFd::as_fd),
+    );
+    fds.extend(control);
+    sys::socket::send_with_fds(socket.as_fd(), &bytes, &fds)
+}
+
+type Refusal = (Vec<String>, Option<String>);
+
+fn chain_of(error: &dyn Error) -> Refusal {
+    let mut chain = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        chain.push(cause.to_string());
+        source = cause.source();
+    }
+    (chain, Some("run `kennel doctor` to see what this host lacks and how to mend it".into()))
+}
+
+fn launch(
+    wanted: Launch,
+    table: &Table,
+    layout: &Layout,
+    alive: &HashMap<u32, Sandbox>,
+) -> Result<Sandbox, Refusal> {
+    let check = || -> Result<SandboxSpec, RequestError> {
+        if alive.contains_key(&wanted.id) {
+            return Err(RequestError::IdInUse { id: wanted.id });
+        }
+        if alive.len() >= MAX_SANDBOXES {
+            return Err(RequestError::TooMany);
+        }
+        spec_of(&wanted, table)
+    };
+    check()
+        .and_then(|spec| Ok(sandbox::launch(&spec, layout, wanted.id)?))
+        .map_err(|error| chain_of(&error))
+}
+
+/// Checks a request again, on this side of the door, and resolves its ids.
+fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> {
+    let memory = MemoryMib::new(wanted.memory_mib)?;
+    let runtime = usize::try_from(wanted.runtime).ok().and_then(|i| table.runtimes.get(i));
+    let runtime = runtime.ok_or(RequestError::Runtime { index: wanted.runtime })?;
+    let resolve =
+        |tree: &Tree| resolve(tree, table).ok_or_else(|| RequestError::Tree { tree: tree.clone() });
+    let bind = |source: PathBuf, target: &str| Mount {
+        source: Source::Bind(source),
+        target: target.into(),
+    };
+    let mut mounts: Vec<Mount> = runtime
+        .binds
+        .iter()
+        .map(|path| Mount { source: Source::Bind(path.clone()), target: path.clone() })
+        .collect();
+    mounts.push(bind(runtime.runtime_dir.clone(), RUNTIME_DIR));
+    mounts.push(bind(resolve(&wanted.code)?, TASK_ROOT));
+    let layers = wanted.layers.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+    match layers.len() {
+        0 => {}
+        1 => mounts.extend(layers.into_iter().map(|l| bind(l, LAYER_ROOT))),
+        _ => mounts.push(Mount { source: Source::Overlay(layers), target: LAYER_ROOT.into() }),
+    }
+    Ok(SandboxSpec {
+        env: wanted.env.clone(),
+        cwd: TASK_ROOT.into(),
+        limits: Limits { memory, cpu: MilliCpu(wanted.milli_cpu), pids: wanted.pids.min(32_768) },
+        mounts,
+        tmp_mib: wanted.tmp_mib.min(10_240),
+        network: if wanted.host_network { Network::Host } else { Network::Loopback },
+        doors: if wanted.rpc { Doors::RuntimeApiAndRpc } else { Doors::RuntimeApi },
+        stdio: Stdio::Log,
+        allow_degraded: table.allow_degraded.clone(),
+        ..SandboxSpec::new(wanted.argv_any.clone(), memory)
+    })
+}
+
+fn resolve(tree: &Tree, table: &Table) -> Option<PathBuf> {
+    match tree {
+        Tree::Stored(hex) => {
+            let good =
+                hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            good.then(|| table.tree_store.join("sha256").join(hex))
+        }
+        Tree::Operator(index) => table.operator_trees.get(usize::try_from(*index).ok()?).cloned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_ids_and_never_paths() {
+        let table = Table {
+            tree_store: "/store".into(),
+            operator_trees: vec!["/code".into()],
+            ..Table::default()
+        };
+        let hex = "0123456789abcdef".repeat(4);
+        assert_eq!(
+            resolve(&Tree::Stored(hex.clone()), &table),
+            Some(format!("/store/sha256/{hex}").into())
+        );
+        let upper = hex.to_uppercase();
+        for bad in ["", "..", "../../etc", "/etc", &hex[1..], &upper, &format!("{}/..", &hex[3..])]
+        {
+            assert_eq!(resolve(&Tree::Stored(bad.into()), &table), None, "{bad}");
+        }
+        assert_eq!(resolve(&Tree::Operator(0), &table), Some("/code".into()));
+        assert_eq!(resolve(&Tree::Operator(1), &table), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! Messages through the privilege door: typed, bounded, and with ids where a path would be.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::{Degradable, Present};
+use crate::sys::process::ExitStatus;
+
+/// The longest message in either direction.
+pub const MAX_MESSAGE: usize = 64 << 10;
+
+/// A code tree, never by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tree {
+    /// In the tree store, by its SHA-256 in 64 lower-case hex digits.
+    Stored(String),
+    /// A folder that the operator named before the door was closed, by its place in that list.
+    Operator(u32),
+}
+
+/// What the server may ask.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    Launch(Launch),
+    /// Kills and removes a sandbox; answered by [`Reply::Released`].
+    Release {
+        id: u32,
+    },
+    /// Removes everything and ends the launcher; answered by end-of-file.
+    Shutdown,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// The server's number for it, not in use.
+    pub id: u32,
+    /// Place in the launcher's table of runtimes: says which host files are bound.
+    pub runtime: u32,
+    pub code: Tree,
+    /// Lowest first.
+    pub layers: Vec<Tree>,
+    pub argv_any: Vec<Vec<String>>,
+    pub env: Vec<(String, String)>,
+    pub memory_mib: u32,
+    /// In thousandths of a core, from the first instruction of the program.
+    pub milli_cpu: u32,
+    pub pids: u32,
+    pub tmp_mib: u32,
+    /// Whether a socket for Go's net/rpc is wanted.
+    pub rpc: bool,
+    pub host_network: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// With descriptors: pidfd, status, log, Unix listener, TCP listener, rpc socket where asked for, control files.
+    Launched {
+        id: u32,
+        present: Present,
+        exec_failed: Option<(String, i32)>,
+        degraded: Vec<String>,
+    },
+    Refused {
+        id: u32,
+        chain: Vec<String>,
+        hint: Option<String>,
+    },
+    Released {
+        id: u32,
+        memory_peak_bytes: u64,
+        cpu_time: Duration,
+        oom_kills: u64,
+        pids_peak: u64,
+        init: Option<ExitStatus>,
+    },
+}
+
+/// Names for `degraded` over the wire.
+pub fn names(degraded: &[Degradable]) -> Vec<String> {
+    degraded.iter().map(|d| d.name().to_owned()).collect()
+}

@@ -1,0 +1,101 @@
+//! START, END and REPORT, worded as AWS does.
+
+use std::time::Duration;
+
+/// What the REPORT line tells of an invocation.
+#[derive(Debug, Clone)]
+pub struct Report<'a> {
+    pub request_id: &'a str,
+    pub duration: Duration,
+    pub billed: Duration,
+    pub memory_mb: u32,
+    pub max_memory_mb: u64,
+    /// On a cold start.
+    pub init: Option<Duration>,
+    pub status: Status<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status<'a> {
+    /// The handler answered, be it with an error of its own.
+    Answered,
+    Timeout,
+    /// The runtime ended; its error type.
+    Error(&'a str),
+}
+
+pub fn start(request_id: &str, version: &str) -> String {
+    format!("START RequestId: {request_id} Version: {version}\n")
+}
+
+pub fn end(request_id: &str) -> String {
+    format!("END RequestId: {request_id}\n")
+}
+
+/// Milliseconds with two digits, as AWS prints durations.
+fn ms(duration: Duration) -> String {
+    format!("{:.2}", duration.as_secs_f64() * 1000.0)
+}
+
+impl Report<'_> {
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
+            self.request_id,
+            ms(self.duration),
+            self.billed.as_millis(),
+            self.memory_mb,
+            self.max_memory_mb
+        );
+        if let Some(init) = self.init {
+            line.push_str(&format!("Init Duration: {} ms\t", ms(init)));
+        }
+        match self.status {
+            Status::Answered => {}
+            Status::Timeout => line.push_str("Status: timeout"),
+            Status::Error(kind) => line.push_str(&format!("Status: error\tError Type: {kind}")),
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Duration rounded up to the next millisecond.
+pub fn billed(duration: Duration) -> Duration {
+    let nanos = duration.as_nanos();
+    Duration::from_millis(u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_reads_as_aws_prints_it() {
+        let mut report = Report {
+            request_id: "r",
+            duration: Duration::from_micros(1230),
+            billed: billed(Duration::from_micros(1230)),
+            memory_mb: 128,
+            max_memory_mb: 35,
+            init: Some(Duration::from_micros(80_100)),
+            status: Status::Answered,
+        };
+        assert_eq!(
+            report.line(),
+            "REPORT RequestId: r\tDuration: 1.23 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\tMax Memory Used: 35 MB\tInit Duration: 80.10 ms\t\n"
+        );
+        report.init = None;
+        report.status = Status::Timeout;
+        assert!(report.line().ends_with("35 MB\tStatus: timeout\n"));
+        report.status = Status::Error("Runtime.ExitError");
+        assert!(report.line().ends_with("\tStatus: error\tError Type: Runtime.ExitError\n"));
+    }
+
+    #[test]
+    fn billing_rounds_up() {
+        for (micros, millis) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(billed(Duration::from_micros(micros)), Duration::from_millis(millis));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! One sandbox's conversation: which invocation it has, and what it may still say about it.
+//!
+//! All rules of the protocol live here, behind both listeners and the net/rpc door; no I/O.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+
+/// Largest buffered answer: 6 MB and the envelope that AWS allows on top.
+pub const MAX_RESPONSE_BYTES: usize = 6_291_556;
+/// Largest streamed answer.
+pub const MAX_STREAMED_BYTES: usize = 200 << 20;
+
+/// One event on its way into the sandbox.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    pub request_id: String,
+    pub payload: Bytes,
+    pub deadline_ms: u64,
+    pub function_arn: String,
+    pub trace_id: String,
+    pub client_context: Option<String>,
+    pub cognito_identity: Option<String>,
+}
+
+/// What the sandbox said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The first `next`: the handler is loaded.
+    InitDone,
+    InitError {
+        error_type: String,
+        body: Bytes,
+    },
+    Answer {
+        request_id: String,
+        answer: Answer,
+    },
+    /// A streamed answer's bytes, before its end.
+    Chunk {
+        request_id: String,
+        bytes: Bytes,
+    },
+    /// `next` was asked for again after an answer: the runtime is idle.
+    Idle,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Response(Bytes),
+    /// All chunks were sent; an error in the trailers ends a stream that had begun well.
+    Streamed {
+        error: Option<(String, Bytes)>,
+    },
+    Error {
+        error_type: String,
+        body: Bytes,
+    },
+    /// Over [`MAX_RESPONSE_BYTES`].
+    TooLarge {
+        bytes: usize,
+    },
+}
+
+/// Why a request is refused; each has its status in `http.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such invocation, or it was answered, or its deadline has passed.
+    UnknownRequestId,
+    /// `init/error` after `next`.
+    InitIsOver,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queued: Option<Invocation>,
+    /// Delivered and not answered: the invocation, and the connection that took it.
+    current: Option<(Invocation, u64)>,
+    /// A response is being read.
+    answering: bool,
+    init_done: bool,
+    answered_since_next: bool,
+    open_connections: HashMap<u64, ()>,
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct Session {
+    state: Mutex<State>,
+    available: Notify,
+    events: mpsc::Sender<Event>,
+}
+
+/// Events that may wait for the pool; a streamed answer faster than its reader waits here.
+const EVENT_QUEUE: usize = 16;
+
+impl Session {
+    pub fn new() -> (Self, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        (Self { state: Mutex::default(), available: Notify::new(), events }, receiver)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code here panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues the next invocation. The pool gives one at a time.
+    pub fn offer(&self, invocation: Invocation) {
+        self.state().queued = Some(invocation);
+        self.available.notify_waiters();
+    }
+
+    /// Nothing that is said about the current invocation counts any more: its deadline has passed.
+    pub fn cancel(&self) {
+        let mut state = self.state();
+        state.queued = None;
+        state.current = None;
+    }
+
+    pub fn connected(&self, connection: u64) {
+        self.state().open_connections.insert(connection, ());
+    }
+
+    pub fn disconnected(&self, connection: u64) {
+        self.state().open_connections.remove(&connection);
+        self.available.notify_waiters();
+    }
+
+    /// The next invocation, for the runtime behind `connection`; waits for one.
+    ///
+    /// An invocation whose connection broke before it was answered is handed out again: a `next` that was abandoned
+    /// must not swallow an event. Dropping this future takes nothing.
+    pub async fn next(&self, connection: u64) -> Invocation {
+        let first = {
+            let mut state = self.state();
+            let first = !std::mem::replace(&mut state.init_done, true);
+            let idle = std::mem::take(&mut state.answered_since_next);
+            match (first, idle) {
+                (true, _) => Some(Event::InitDone),
+                (false, true) => Some(Event::Idle),
+                _ => None,
+            }
+        };
+        if let Some(event) = first {
+            let _ = self.events.send(event).await;
+        }
+        loop {
+            let notified = self.available.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            {
+                let mut state = self.state();
+                let lost = state.current.as_ref().is_some_and(|(_, taker)| {
+                    !state.answering && !state.open_connections.contains_key(taker)
+                });
+                if lost && let Some((invocation, taker)) = &mut state.current {
+                    *taker = connection;
+                    return invocation.clone();
+                }
+                if let Some(invocation) = state.queued.take() {
+                    state.current = Some((invocation.clone(), connection));
+                    return invocation;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Begins an answer to `request_id`; nothing else can answer it until [`Self::abandon`].
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownRequestId`].
+    pub fn begin_answer(&self, request_id: &str) -> Result<(), Refusal> {
+        let mut state = self.state();
+        let ours = state.current.as_ref().is_some_and(|(i, _)| i.request_id == request_id);
+        if !ours || state.answering {
+            return Err(Refusal::UnknownRequestId);
+        }
+        state.answering = true;
+        Ok(())
+    }
+
+    /// The answer broke off: the invocation is open again.
+    pub fn abandon(&self, request_id: &str) {
+        let mut state = self.state();
+        if state.current.as_ref().is_some_and(|(i, _)| i.request_id == request_id) {
+            state.answering = false;
+        }
+    }
+
+    /// Passes a piece of a streamed answer on.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownRequestId`] once the deadline has passed.
+    pub async fn chunk(&self, request_id: &str, bytes: Bytes) -> Result<(), Refusal> {
+        if !self.state().current.as_ref().is_some_and(|(i, _)| i.request_id == request_id) {
+            return Err(Refusal::UnknownRequestId);
+        }
+        let _ = self.events.send(Event::Chunk { request_id: request_id.into(), bytes }).await;
+        Ok(())
+    }
+
+    /// Ends the answer that [`Self::begin_answer`] began.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownRequestId`] once the deadline has passed.
+    pub async fn finish_answer(&self, request_id: &str, answer: Answer) -> Result<(), Refusal> {
+        {
+            let mut state = self.state();
+            if !state.current.as_ref().is_some_and(|(i, _)| i.request_id == request_id) {
+                return Err(Refusal::UnknownRequestId);
+            }
+            state.current = None;
+            state.answering = false;
+            state.answered_since_next = true;
+        }
+        let _ = self.events.send(Event::Answer { request_id: request_id.into(), answer }).await;
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Refusal::InitIsOver`] after the first `next`.
+    pub async fn init_error(&self, error_type: String, body: Bytes) -> Result<(), Refusal> {
+        if self.state().init_done {
+            return Err(Refusal::InitIsOver);
+        }
+        let _ = self.events.send(Event::InitError { error_type, body }).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(id: &str) -> Invocation {
+        Invocation {
+            request_id: id.into(),
+            payload: Bytes::from_static(b"{}"),
+            deadline_ms: 0,
+            function_arn: String::new(),
+            trace_id: String::new(),
+            client_context: None,
+            cognito_identity: None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_abandoned_next_swallows_nothing() {
+        let (session, mut events) = Session::new();
+        session.connected(1);
+        let abandoned =
+            tokio::time::timeout(std::time::Duration::from_millis(5), session.next(1)).await;
+        assert!(abandoned.is_err());
+        assert_eq!(events.recv().await, Some(Event::InitDone));
+        session.disconnected(1);
+        session.offer(invocation("a"));
+        session.connected(2);
+        assert_eq!(session.next(2).await.request_id, "a");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_event_lost_with_its_connection_is_handed_out_again() {
+        let (session, _events) = Session::new();
+        session.connected(1);
+        session.offer(invocation("a"));
+        assert_eq!(session.next(1).await.request_id, "a");
+        session.disconnected(1);
+        session.connected(2);
+        assert_eq!(session.next(2).await.request_id, "a");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn only_the_current_invocation_can_be_answered_and_only_once() {
+        let (session, mut events) = Session::new();
+        session.connected(1);
+        session.offer(invocation("a"));
+        session.next(1).await;
+        assert_eq!(session.begin_answer("b"), Err(Refusal::UnknownRequestId));
+        session.begin_answer("a").unwrap();
+        assert_eq!(
+            session.begin_answer("a"),
+            Err(Refusal::UnknownRequestId),
+            "while another is being read"
+        );
+        session.abandon("a");
+        session.begin_answer("a").unwrap();
+        session.finish_answer("a", Answer::Response(Bytes::from_static(b"1"))).await.unwrap();
+        assert_eq!(session.begin_answer("a"), Err(Refusal::UnknownRequestId), "a second answer");
+        events.recv().await;
+        assert!(matches!(events.recv().await, Some(Event::Answer { .. })));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn nothing_counts_after_the_deadline() {
+        let (session, _events) = Session::new();
+        session.connected(1);
+        session.offer(invocation("a"));
+        session.next(1).await;
+        session.begin_answer("a").unwrap();
+        session.cancel();
+        let late = session.finish_answer("a", Answer::Response(Bytes::new())).await;
+        assert_eq!(late, Err(Refusal::UnknownRequestId));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn init_error_only_before_next() {
+        let (session, _events) = Session::new();
+        session.init_error("T".into(), Bytes::new()).await.unwrap();
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(5), session.next(1)).await;
+        assert_eq!(session.init_error("T".into(), Bytes::new()).await, Err(Refusal::InitIsOver));
+    }
+}

@@ -1,0 +1,328 @@
+//! The other side of the privilege door: makes sandboxes. One thread, no async runtime.
+//!
+//! # Theory of operation
+//!
+//! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It makes the control
+//! groups and the `/tmp` image, then a child in new pid, mount, network, IPC and UTS namespaces by clone3(2), in the
+//! v2 cgroup from its first instruction. The child is pid 1 inside: the *init*. It builds the root, binds the
+//! sockets of the Runtime API, gives up every privilege (see `stages.rs`, a list in order), and forks the *program*, which
+//! execs. Init then only reaps; when the program ends it writes its status to a pipe and exits, and the kernel
+//! kills whatever else lives in the pid namespace.
+//!
+//! Users. Root's launcher builds everything as the host's root and enters the user namespace last. So the mount,
+//! network, pid, IPC and UTS namespaces belong to the host's user namespace, and even a process that gained every
+//! capability of the sandbox's own user namespace could not mount, configure a network or mknod. Inside, uid 993 is
+//! the only one there is; outside it is [`HOST_UID_BASE`] + init's host pid, which no two live sandboxes share,
+//! because init is the last process of its namespace to go. Without root the user namespace must come
+//! first, the outside uid is the caller's own, and `own-uid` counts as degraded.
+//!
+//! Pipes. *report*: a seqpacket socket on which init says `ready` with the descriptors it made, or what failed; its
+//! end-of-file means that exec happened. *status*: eight bytes of how the program ended. *log*: 1 and 2 of the
+//! program. Who waits for whom: the launcher for init (pidfd), init for everything else.
+//!
+//! Ends. Init has the parent-death signal: SIGKILL to the launcher ends every sandbox. Groups that it could not
+//! remove are swept at the next start ([`Layout::sweep`]).
+
+#![forbid(unsafe_code)]
+
+mod capabilities;
+mod cgroup;
+mod init;
+mod landlock;
+mod rootfs;
+mod scratch;
+pub mod seccomp;
+pub mod spec;
+mod stages;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+pub use cgroup::{CgroupError, ControlFiles, Group, Layout, Present, Usage};
+pub use init::decode_status;
+pub use landlock::kernel_abi as landlock_abi;
+pub use spec::{
+    Degradable, Doors, Limits, MemoryMib, MilliCpu, Mount, Network, SandboxSpec, Source, SpecError,
+    Stdio,
+};
+
+use crate::sys;
+use crate::sys::process::{Cloned, Ended};
+use scratch::Scratch;
+
+/// The one user inside, as AWS numbers it.
+pub const INSIDE_UID: u32 = 993;
+pub const INSIDE_GID: u32 = 990;
+/// Host uid of a sandbox: this plus init's pid on the host. Above every range that useradd(8) or subuid(5) hand out.
+pub const HOST_UID_BASE: u32 = 0x7000_0000;
+pub const HOSTNAME: &str = "kennel";
+pub const RUN_FOLDER: &str = "/run/kennel";
+/// The Runtime API inside a sandbox, for Kennel's own bootstraps.
+pub const RUNTIME_SOCKET: &str = "/run/kennel/runtime.sock";
+/// The same on loopback, for AWS's unmodified clients.
+pub const RUNTIME_PORT: u16 = 9001;
+/// Where a `go1.x` program listens for net/rpc.
+pub const RPC_PORT: u16 = 9002;
+
+/// Why a sandbox could not be made. Always the sandbox's failure, never the function's.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("cannot limit the sandbox")]
+    Cgroup(#[from] CgroupError),
+    /// `O_TMPFILE`, loop devices or ext4; the folder holds the image.
+    #[error("cannot make a /tmp of {mib} MiB in `{folder}`")]
+    Tmp { mib: u32, folder: PathBuf, source: io::Error },
+    /// clone3(2), pipes, fork(2).
+    #[error("cannot make the sandbox's first process")]
+    Process { source: io::Error },
+    /// A stage inside the sandbox.
+    #[error("cannot set up the sandbox: stage `{stage}` failed on `{what}`")]
+    Stage { stage: String, what: String, source: io::Error },
+    #[error(
+        "landlock is not available in this kernel (5.13 or newer, and `landlock` in the `lsm=` boot parameter)"
+    )]
+    NoLandlock,
+    /// The child ended without a word: killed, most likely by the out-of-memory killer.
+    #[error("the sandbox's first process ended before it was ready ({status})")]
+    Died { status: String },
+    #[error(
+        "not root, and `{protection}` needs it; allow a weaker sandbox with --allow-degraded {protection}"
+    )]
+    NotRoot { protection: &'static str },
+}
+
+/// The program could not be started; everything else of the sandbox could.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecFailed {
+    pub program: String,
+    pub errno: i32,
+}
+
+/// Sockets of a live sandbox, made inside its namespaces.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Listening at [`RUNTIME_SOCKET`].
+    pub unix: Option<OwnedFd>,
+    /// Listening at [`RUNTIME_PORT`] of the sandbox's own loopback.
+    pub tcp: Option<OwnedFd>,
+    /// Not connected; connects to the sandbox's own loopback wherever it is used.
+    pub rpc: Option<OwnedFd>,
+}
+
+/// A live sandbox, owned by the process that made it.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub pid: libc::pid_t,
+    pub pidfd: OwnedFd,
+    pub group: Group,
+    pub files: ControlFiles,
+    /// Readable once the program has ended: [`read_status`].
+    pub status: OwnedFd,
+    /// What the program prints, with [`Stdio::Log`].
+    pub log: Option<OwnedFd>,
+    pub listeners: Listeners,
+    /// A descriptor in `/tmp`, to stop its filesystem without writing it back.
+    tmp: Option<OwnedFd>,
+    /// Set when the program did not exec.
+    pub exec_failed: Option<ExecFailed>,
+    /// Protections that are weaker than designed, as the caller allowed.
+    pub degraded: Vec<Degradable>,
+}
+
+/// Where images for `/tmp` lie by default: on disk on every distribution.
+pub const SCRATCH_FOLDER: &str = "/var/tmp";
+
+/// Makes a sandbox and starts its program.
+///
+/// The calling process must be single-threaded. When this returns, the program has exec'd (or could not:
+/// [`Sandbox::exec_failed`]), every protection is in place, and the CPU quota of the spec holds.
+///
+/// # Errors
+/// [`LaunchError`]: whatever could not be set up; nothing of the sandbox is left then.
+pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, LaunchError> {
+    let root = sys::process::is_root();
+    if !root && !spec.allows(Degradable::OwnUid) {
+        return Err(LaunchError::NotRoot { protection: Degradable::OwnUid.name() });
+    }
+    if sys::landlock_abi() == 0 && !spec.allows(Degradable::Landlock) {
+        return Err(LaunchError::NoLandlock);
+    }
+    let group = Group::create(layout, id, &spec.limits, &spec.allow_degraded)?;
+    let mut degraded = group.degraded.clone();
+    let scratch = make_scratch(spec, root, &mut degraded)?;
+    if !root {
+        degraded.push(Degradable::OwnUid);
+    }
+    if sys::landlock_abi() == 0 {
+        degraded.push(Degradable::Landlock);
+    }
+    let process = |source: io::Error| LaunchError::Process { source };
+    let (report, report_inside) = sys::socket::seqpacket_pair().map_err(process)?;
+    let (status, status_inside) = pipe().map_err(process)?;
+    let (log, log_inside) = match spec.stdio {
+        Stdio::Inherit => (None, None),
+        Stdio::Log => pipe().map(|(r, w)| (Some(r), Some(w))).map_err(process)?,
+    };
+    let inside = stages::Inside {
+        spec,
+        group: &group,
+        root,
+        outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        tmp_device: scratch.as_ref().map(|s| s.device.path.as_path()),
+        report: Some(report_inside),
+        status: status_inside,
+        log: log_inside,
+    };
+    // SAFETY is the wrapper's: this process has one thread.
+    let cloned = clone(root, spec.network, group.v2_folder()).map_err(process)?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => stages::run(inside),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(inside);
+    let files = group.open_files();
+    let mut sandbox = Sandbox {
+        pid,
+        pidfd,
+        group,
+        files,
+        status,
+        log,
+        listeners: Listeners::default(),
+        tmp: None,
+        exec_failed: None,
+        degraded,
+    };
+    match await_exec(&mut sandbox, report.as_fd(), spec.doors) {
+        Ok(()) => {}
+        Err(error) => {
+            let ended = sandbox.destroy().1;
+            return Err(match (error, ended) {
+                (Some(error), _) => error,
+                (None, Some(ended)) => LaunchError::Died { status: format!("{:?}", ended.status) },
+                (None, None) => LaunchError::Died { status: "unknown".into() },
+            });
+        }
+    }
+    // The loop device lives on in the sandbox's mount.
+    drop(scratch);
+    sandbox.files.set_cpu(spec.limits.cpu).map_err(process)?;
+    Ok(sandbox)
+}
+
+fn make_scratch(
+    spec: &SandboxSpec,
+    root: bool,
+    degraded: &mut Vec<Degradable>,
+) -> Result<Option<Scratch>, LaunchError> {
+    let folder = PathBuf::from(SCRATCH_FOLDER);
+    let result = if root {
+        Scratch::create(&folder, spec.tmp_mib)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    };
+    match result {
+        Ok(scratch) => Ok(Some(scratch)),
+        Err(_) if spec.allows(Degradable::TmpQuota) => {
+            degraded.push(Degradable::TmpQuota);
+            Ok(None)
+        }
+        Err(source) => Err(LaunchError::Tmp { mib: spec.tmp_mib, folder, source }),
+    }
+}
+
+fn clone(root: bool, network: Network, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    let mut flags =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if network == Network::Loopback {
+        flags |= libc::CLONE_NEWNET;
+    }
+    if !root {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    sys::process::clone3_single_threaded(flags, cgroup)
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}
+
+/// Reads init's reports until exec. `Err(None)`: it died in silence.
+fn await_exec(
+    sandbox: &mut Sandbox,
+    report: BorrowedFd<'_>,
+    doors: Doors,
+) -> Result<(), Option<LaunchError>> {
+    let mut ready = false;
+    let mut buffer = vec![0; stages::MAX_REPORT];
+    loop {
+        let (length, fds) = sys::socket::recv_with_fds(report, &mut buffer)
+            .map_err(|source| Some(LaunchError::Process { source }))?;
+        if length == 0 {
+            return if ready { Ok(()) } else { Err(None) };
+        }
+        match stages::Report::decode(&buffer[..length]) {
+            Some(stages::Report::Ready) => {
+                ready = true;
+                let mut fds = fds.into_iter();
+                sandbox.tmp = fds.next();
+                if doors != Doors::None {
+                    sandbox.listeners.unix = fds.next();
+                    sandbox.listeners.tcp = fds.next();
+                    sandbox.listeners.rpc = fds.next();
+                }
+            }
+            Some(stages::Report::Failed { stage, what, errno }) => {
+                return Err(Some(LaunchError::Stage {
+                    stage,
+                    what,
+                    source: io::Error::from_raw_os_error(errno),
+                }));
+            }
+            Some(stages::Report::ExecFailed { program, errno }) => {
+                sandbox.exec_failed = Some(ExecFailed { program, errno });
+            }
+            None => return Err(None),
+        }
+    }
+}
+
+/// What the status pipe says: how the program ended, or `None` when init died first (all was killed).
+pub fn read_status(status: BorrowedFd<'_>) -> Option<sys::process::ExitStatus> {
+    let mut bytes = [0; 8];
+    match nix::unistd::read(status, &mut bytes) {
+        Ok(8) => Some(init::decode_status(bytes)),
+        _ => None,
+    }
+}
+
+impl Sandbox {
+    /// Kills everything inside at once.
+    pub fn kill(&self) {
+        let _ = self.files.kill();
+        // Init's death ends its pid namespace, also where there is no `cgroup.kill`.
+        let _ = sys::process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+    }
+
+    /// Kills what is left, reaps init, drops `/tmp` unwritten and removes the groups.
+    pub fn destroy(mut self) -> (Usage, Option<Ended>) {
+        self.kill();
+        // A frozen group dies only once it is thawed on v1; on v2 SIGKILL goes through.
+        let _ = self.files.freeze(false);
+        let ended = sys::process::wait4(self.pid).ok();
+        let usage = self.files.usage();
+        if let Some(tmp) = self.tmp.take() {
+            let _ = sys::loopdev::ext4_shutdown(tmp.as_fd());
+        }
+        if let Err(error) = self.group.remove() {
+            tracing::warn!(%error, "a sandbox's cgroup could not be removed; the next start sweeps it");
+        }
+        (usage, ended)
+    }
+}
+
+/// The command that `kennel doctor` names for a folder that must take unnamed files.
+pub fn scratch_folder() -> &'static Path {
+    Path::new(SCRATCH_FOLDER)
+}

@@ -1,0 +1,352 @@
+//! The root filesystem of a sandbox: read-only pieces of the host on a small tmpfs, and the pivot into it.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::stat::{Mode, SFlag};
+
+use super::spec::{Mount, Source};
+use super::{INSIDE_GID, INSIDE_UID, RUN_FOLDER};
+use crate::sys::mount::{self, MountAttr};
+
+/// Top folders that are the system's programs and libraries.
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+/// What programs need of the host's configuration; nothing in it is secret or names the host.
+const ETC: [&str; 5] = ["ld.so.cache", "ld.so.conf.d", "alternatives", "ssl", "localtime"];
+/// Device nodes: name, major, minor. Source: the kernel's `admin-guide/devices.txt`.
+const DEVICES: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+/// Files and folders of `/proc` that tell of the whole machine: what runc masks, and what says more of the host than
+/// of the sandbox. What only root may read is root's here too, and root does not exist inside.
+const PROC_MASKED_FILES: [&str; 10] = [
+    "kcore",
+    "keys",
+    "key-users",
+    "timer_list",
+    "timer_stats",
+    "sched_debug",
+    "latency_stats",
+    "kallsyms",
+    "config.gz",
+    "cmdline",
+];
+const PROC_MASKED_FOLDERS: [&str; 4] = ["acpi", "asound", "scsi", "bus"];
+/// What they are covered with.
+const EMPTY_FILE: &str = "run/kennel/.empty-file";
+const EMPTY_FOLDER: &str = "run/kennel/.empty";
+
+/// A step of construction that failed, on what.
+#[derive(Debug)]
+pub struct Failed {
+    pub what: String,
+    pub source: io::Error,
+}
+
+fn on<T>(what: impl FnOnce() -> String, result: io::Result<T>) -> Result<T, Failed> {
+    result.map_err(|source| Failed { what: what(), source })
+}
+
+fn c(path: &Path) -> CString {
+    // Paths come from C APIs or were checked for NUL by the spec; an empty path then fails by name.
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+const READ_ONLY: MountAttr = MountAttr::RDONLY.and(MountAttr::NOSUID).and(MountAttr::NODEV);
+
+/// How `/dev` gets its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceNodes {
+    /// By mknod(2), as real root.
+    Make,
+    /// By binding the host's: inside a user namespace nobody may make them.
+    Bind,
+}
+
+/// What goes on `/tmp`.
+#[derive(Debug)]
+pub enum Tmp<'a> {
+    /// An ext4 filesystem on this block device.
+    Device(&'a Path),
+    /// A tmpfs of so many MiB, charged to the sandbox's memory.
+    Tmpfs(u32),
+}
+
+/// A tree that was copied from the host, not yet attached.
+struct Piece {
+    tree: OwnedFd,
+    target: PathBuf,
+    is_folder: bool,
+}
+
+/// Builds the root beneath the current one and moves into it. Afterwards nothing of the host's tree can be reached.
+///
+/// Runs in the sandbox's own mount namespace. The order: copy every wanted tree of the host (so that the new root can
+/// be laid over any folder), make the new root, attach, seal, pivot.
+pub fn build(
+    mounts: &[Mount],
+    tmp: &Tmp<'_>,
+    nodes: DeviceNodes,
+    host_network: bool,
+) -> Result<(), Failed> {
+    // Nothing that is mounted here goes back to the host; nothing of the host's later mounts comes in.
+    on(
+        || "/ as private".into(),
+        nix::mount::mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+        .map_err(io::Error::from),
+    )?;
+    let mut links = Vec::new();
+    let mut pieces = Vec::new();
+    for path in SYSTEM.map(Path::new) {
+        match fs::symlink_metadata(path) {
+            Ok(m) if m.is_symlink() => {
+                links.push((on(|| path.display().to_string(), fs::read_link(path))?, path))
+            }
+            Ok(m) if m.is_dir() => pieces.push(piece(path, path)?),
+            _ => {}
+        }
+    }
+    for path in ETC.map(|name| Path::new("/etc").join(name)) {
+        if path.exists() {
+            pieces.push(piece(&path, &path)?);
+        }
+    }
+    if host_network {
+        pieces.push(piece(Path::new("/etc/resolv.conf"), Path::new("/etc/resolv.conf"))?);
+        pieces.push(piece(Path::new("/etc/hosts"), Path::new("/etc/hosts"))?);
+    }
+    for wanted in mounts {
+        match &wanted.source {
+            Source::Bind(source) => pieces.push(piece(source, &wanted.target)?),
+            Source::Overlay(layers) => pieces.push(overlay(layers, &wanted.target)?),
+        }
+    }
+    let device_nodes = match nodes {
+        DeviceNodes::Make => Vec::new(),
+        DeviceNodes::Bind => DEVICES
+            .iter()
+            .map(|(name, ..)| {
+                let path = Path::new("/dev").join(name);
+                let tree = mount::open_tree(&c(&path), false);
+                Ok((*name, on(|| path.display().to_string(), tree)?))
+            })
+            .collect::<Result<_, Failed>>()?,
+    };
+
+    // The new root lies over the host's /tmp until the pivot: a folder that every host has.
+    let root = Path::new("/tmp");
+    let options = [(c"size", Some(c"1m")), (c"mode", Some(c"0755"))];
+    let tree = mount::new_filesystem(c"tmpfs", &options, MountAttr::NOSUID.and(MountAttr::NODEV));
+    let tree = on(|| "tmpfs for the root".into(), tree)?;
+    on(|| "the root".into(), mount::attach(tree.as_fd(), c"/tmp"))?;
+    on(|| "/tmp".into(), std::env::set_current_dir(root))?;
+    for (target, link) in links {
+        on(|| link.display().to_string(), symlink(target, relative(link)))?;
+    }
+    for folder in ["proc", "dev", "tmp", "etc", "run", "var"] {
+        on(|| folder.into(), fs::create_dir(folder))?;
+    }
+    let run = relative(Path::new(RUN_FOLDER));
+    on(|| RUN_FOLDER.into(), fs::create_dir(run))?;
+    on(|| EMPTY_FOLDER.into(), fs::create_dir(EMPTY_FOLDER))?;
+    on(|| EMPTY_FILE.into(), fs::File::create(EMPTY_FILE))?;
+    write_etc(host_network)?;
+    for piece in &pieces {
+        attach(piece)?;
+    }
+    devices(nodes, &device_nodes)?;
+    mount_proc()?;
+    mount_tmp(tmp)?;
+    on(|| "pivot_root".into(), nix::unistd::pivot_root(".", ".").map_err(io::Error::from))?;
+    // The old root now lies over the new one at "/": away with it.
+    on(
+        || "the old root".into(),
+        nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from),
+    )?;
+    on(|| "/".into(), std::env::set_current_dir("/"))
+}
+
+/// Makes the root itself read-only: the last step, after sockets were bound in it.
+pub fn seal() -> Result<(), Failed> {
+    on(
+        || "/ as read-only".into(),
+        nix::mount::mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REMOUNT
+                | MsFlags::MS_BIND
+                | MsFlags::MS_RDONLY
+                | MsFlags::MS_NOSUID
+                | MsFlags::MS_NODEV,
+            None::<&str>,
+        )
+        .map_err(io::Error::from),
+    )
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+fn piece(source: &Path, target: &Path) -> Result<Piece, Failed> {
+    let on_source = || source.display().to_string();
+    let is_folder = on(on_source, fs::metadata(source))?.is_dir();
+    // Not recursive: what else is mounted below a folder of the host is not asked for.
+    let tree = on(on_source, mount::open_tree(&c(source), false))?;
+    on(on_source, mount::set_attributes(tree.as_fd(), READ_ONLY, false))?;
+    Ok(Piece { tree, target: target.into(), is_folder })
+}
+
+fn overlay(layers: &[PathBuf], target: &Path) -> Result<Piece, Failed> {
+    let on_target = || target.display().to_string();
+    // The first of `lowerdir` is on top; `:` and `\` in a path are escaped.
+    let lower: Vec<String> = layers
+        .iter()
+        .rev()
+        .map(|l| l.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:"))
+        .collect();
+    let lower = CString::new(lower.join(":")).unwrap_or_default();
+    let options: [(&CStr, Option<&CStr>); 1] = [(c"lowerdir", Some(&lower))];
+    let tree = on(on_target, mount::new_filesystem(c"overlay", &options, READ_ONLY))?;
+    Ok(Piece { tree, target: target.into(), is_folder: true })
+}
+
+fn attach(piece: &Piece) -> Result<(), Failed> {
+    let target = relative(&piece.target);
+    let on_target = || piece.target.display().to_string();
+    if piece.is_folder {
+        on(on_target, fs::create_dir_all(target))?;
+    } else {
+        if let Some(parent) = target.parent() {
+            on(on_target, fs::create_dir_all(parent))?;
+        }
+        on(on_target, fs::File::create(target))?;
+    }
+    on(on_target, mount::attach(piece.tree.as_fd(), &c(target)))
+}
+
+fn write_etc(host_network: bool) -> Result<(), Failed> {
+    let files = [
+        (
+            "etc/passwd",
+            format!(
+                "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:{INSIDE_UID}:{INSIDE_GID}::/tmp:/sbin/nologin\n"
+            ),
+        ),
+        ("etc/group", format!("root:x:0:\nsbx_user1051:x:{INSIDE_GID}:\n")),
+        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".into()),
+        ("etc/hostname", format!("{}\n", super::HOSTNAME)),
+        ("etc/hosts", format!("127.0.0.1 localhost {}\n::1 localhost\n", super::HOSTNAME)),
+        ("etc/resolv.conf", String::new()),
+    ];
+    for (path, text) in files {
+        if host_network && (path.ends_with("hosts") || path.ends_with("resolv.conf")) {
+            continue;
+        }
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+        on(|| path.into(), file.and_then(|mut f| f.write_all(text.as_bytes())))?;
+    }
+    Ok(())
+}
+
+fn devices(nodes: DeviceNodes, bound: &[(&str, OwnedFd)]) -> Result<(), Failed> {
+    let options = [(c"size", Some(c"64k")), (c"mode", Some(c"0755"))];
+    let attributes = MountAttr::NOSUID.and(MountAttr::NOEXEC);
+    let tree = on(|| "/dev".into(), mount::new_filesystem(c"tmpfs", &options, attributes))?;
+    on(|| "/dev".into(), mount::attach(tree.as_fd(), c"dev"))?;
+    match nodes {
+        DeviceNodes::Make => {
+            for (name, major, minor) in DEVICES {
+                let path = Path::new("dev").join(name);
+                let made = nix::sys::stat::mknod(
+                    &path,
+                    SFlag::S_IFCHR,
+                    Mode::from_bits_truncate(0o666),
+                    nix::sys::stat::makedev(major, minor),
+                );
+                on(|| path.display().to_string(), made.map_err(io::Error::from))?;
+                // mknod's mode is cut by the umask.
+                on(
+                    || path.display().to_string(),
+                    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)),
+                )?;
+            }
+        }
+        DeviceNodes::Bind => {
+            for (name, tree) in bound {
+                let path = Path::new("dev").join(name);
+                on(|| path.display().to_string(), fs::File::create(&path))?;
+                on(|| path.display().to_string(), mount::attach(tree.as_fd(), &c(&path)))?;
+            }
+        }
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        on(|| format!("/dev/{name}"), symlink(target, Path::new("dev").join(name)))?;
+    }
+    on(|| "/dev as read-only".into(), mount::set_attributes(tree.as_fd(), MountAttr::RDONLY, false))
+}
+
+/// `/proc` of the new pid namespace: read-only, other users' processes invisible, machine-wide files covered.
+fn mount_proc() -> Result<(), Failed> {
+    let options = [(c"hidepid", Some(c"invisible"))];
+    let attributes = READ_ONLY.and(MountAttr::NOEXEC);
+    let tree = on(|| "/proc".into(), mount::new_filesystem(c"proc", &options, attributes))?;
+    on(|| "/proc".into(), mount::attach(tree.as_fd(), c"proc"))?;
+    let proc = Path::new("proc");
+    let cover = |name: &str, with: &str| -> Result<(), Failed> {
+        let target = proc.join(name);
+        if fs::symlink_metadata(&target).is_err() {
+            return Ok(());
+        }
+        on(
+            || target.display().to_string(),
+            mount::open_tree(&c(Path::new(with)), false).and_then(|tree| {
+                mount::set_attributes(tree.as_fd(), READ_ONLY, false)?;
+                mount::attach(tree.as_fd(), &c(&target))
+            }),
+        )
+    };
+    for name in PROC_MASKED_FILES {
+        cover(name, EMPTY_FILE)?;
+    }
+    for name in PROC_MASKED_FOLDERS {
+        cover(name, EMPTY_FOLDER)?;
+    }
+    Ok(())
+}
+
+fn mount_tmp(tmp: &Tmp<'_>) -> Result<(), Failed> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let (source, kind, options) = match tmp {
+        Tmp::Device(device) => (*device, "ext4", "errors=continue".to_owned()),
+        Tmp::Tmpfs(mib) => (Path::new("tmp"), "tmpfs", format!("size={mib}m,mode=0700")),
+    };
+    on(
+        || "/tmp".into(),
+        nix::mount::mount(Some(source), "tmp", Some(kind), flags, Some(options.as_str()))
+            .map_err(io::Error::from),
+    )
+}
