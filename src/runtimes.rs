@@ -71,6 +71,8 @@ struct Served {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Family {
+    /// For people who read the manifest; two families of a language are told apart by it.
+    #[expect(dead_code, reason = "names the family in the manifest")]
     id: String,
     candidates: Vec<String>,
     #[serde(default)]

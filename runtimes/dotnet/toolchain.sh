@@ -13,7 +13,7 @@ dotnet_say() { echo "dotnet: $*" >&2; }
 dotnet_programs() {
   local program
   for program in "$(command -v dotnet)" /usr/share/dotnet/dotnet /usr/lib/dotnet/dotnet /opt/dotnet/dotnet "$HOME/.dotnet/dotnet" "$dotnet_cache"/*/dotnet; do
-    [ -x "$program" ] && "$program" --list-runtimes 2>/dev/null | grep -q '^Microsoft.NETCore.App ' && readlink -f "$program"
+    if [ -x "$program" ] && "$program" --list-runtimes 2>/dev/null | grep -q '^Microsoft.NETCore.App '; then readlink -f "$program"; fi
   done | awk '!seen[$0]++'
 }
 
@@ -76,7 +76,7 @@ dotnet_want_compiler() {
       dotnet_say "no C# compiler: install the .NET SDK, or Debian's mono-mcs"
       return 1
     fi
-    apt-get install -y -qq mono-mcs >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq mono-mcs >/dev/null; } || return 1
+    apt-get -o DPkg::Lock::Timeout=300 install -y -qq mono-mcs >/dev/null 2>&1 || { apt-get update -qq && apt-get -o DPkg::Lock::Timeout=300 install -y -qq mono-mcs >/dev/null; } || return 1
   fi
   [ -d "$dotnet_cache/3.1/shared" ] || dotnet_wheel dotnetcore2 3.1.23 "$dotnet_cache/3.1" || return 1
   dotnet_compiler=(mcs)

@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -41,7 +42,14 @@ class Answer:
         return "Answer(%s, %r, %r)" % (self.kind, self.body[:400], self.headers)
 
 
-class _UnixServer(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A bootstrap that is killed, as each one here is in the end, breaks its connection: nothing to report."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _UnixServer(_Server):
     address_family = socket.AF_UNIX
 
     def server_bind(self):
@@ -137,7 +145,7 @@ class FakeRuntime:
                 fake.answers.put(Answer(part[2], body, dict(self.headers), trailers, part[1], chunks))
                 return self._reply(202)
 
-        self.servers = [_UnixServer(self.socket_path, Handler), ThreadingHTTPServer(("127.0.0.1", 0), Handler)]
+        self.servers = [_UnixServer(self.socket_path, Handler), _Server(("127.0.0.1", 0), Handler)]
         for server in self.servers:
             server.daemon_threads = True
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -182,8 +190,10 @@ class FakeRuntime:
             ("Lambda-Runtime-Aws-Request-Id", request_id),
             ("Lambda-Runtime-Deadline-Ms", str(deadline_ms or int((time.time() + 30) * 1000))),
             ("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:000000000000:function:" + self.name),
-            ("Lambda-Runtime-Trace-Id", trace or "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0"),
         ]
+        if trace is not False:  # False: an invocation that is not traced
+            headers.append(("Lambda-Runtime-Trace-Id", trace or
+                            "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0"))
         if client_context is not None:
             headers.append(("Lambda-Runtime-Client-Context", json.dumps(client_context)))
         if identity is not None:

@@ -102,7 +102,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let end = wait(&sandbox, &signals, args.timeout.map(|s| began + Duration::from_secs(s)));
     let degraded: Vec<&str> = sandbox.degraded.iter().map(|d| d.name()).collect();
     let degraded = degraded.join(",");
-    let (usage, ended) = sandbox.destroy();
+    let (usage, remains) = sandbox.finish();
+    remains.remove_in_background();
     let wall = began.elapsed();
     if args.json {
         let ms = |d: Duration| (d.as_secs_f64() * 100_000.0).round() / 100.0;
@@ -110,7 +111,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             "status": end.name(),
             "exitCode": end.code(),
             "durationMs": ms(wall),
-            "cpuTimeMs": ms(ended.map_or(usage.cpu_time, |e| e.cpu_time.max(usage.cpu_time))),
+            "cpuTimeMs": ms(usage.cpu_time),
             "memorySizeMb": memory.mib(),
             "maxMemoryUsedMb": usage.memory_peak_bytes.div_ceil(1 << 20),
             "peakProcesses": usage.pids_peak,

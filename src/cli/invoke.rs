@@ -123,12 +123,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             return Err(Failure::host(error));
         }
     };
-    let launcher_pid = forked.pid;
-    let outcome =
-        confined(&args, forked, &work, (code, layers), &catalogue, &resolved, memory, event);
-    // The socket is closed by now: the launcher removes what is left, and nothing of this run outlives it.
-    let _ = crate::sys::process::wait4(launcher_pid);
-    outcome
+    // The launcher removes what is left of the sandbox and the folder when this process is gone: it needs no waiting for.
+    confined(&args, forked, &work, (code, layers), &catalogue, &resolved, memory, event)
 }
 
 /// Everything after the privileges are gone.

@@ -92,19 +92,18 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
             }
             Request::Release { id } => match sandboxes.remove(&id) {
                 Some(live) => {
-                    let (usage, ended) = live.destroy();
-                    send(
-                        socket,
-                        &Reply::Released {
-                            id,
-                            memory_peak_bytes: usage.memory_peak_bytes,
-                            cpu_time: ended
-                                .map_or(usage.cpu_time, |e| e.cpu_time.max(usage.cpu_time)),
-                            oom_kills: usage.oom_kills,
-                            pids_peak: usage.pids_peak,
-                            init: ended.map(|e| e.status),
-                        },
-                    )
+                    let (usage, remains) = live.finish();
+                    let reply = Reply::Released {
+                        id,
+                        memory_peak_bytes: usage.memory_peak_bytes,
+                        cpu_time: usage.cpu_time,
+                        oom_kills: usage.oom_kills,
+                        pids_peak: usage.pids_peak,
+                    };
+                    // The answer goes out first: removing takes milliseconds.
+                    let sent = send(socket, &reply);
+                    remains.remove();
+                    sent
                 }
                 None => break,
             },

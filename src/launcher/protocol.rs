@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{Degradable, Present};
-use crate::sys::process::ExitStatus;
 
 /// The longest message in either direction.
 pub const MAX_MESSAGE: usize = 64 << 10;
@@ -72,7 +71,6 @@ pub enum Reply {
         cpu_time: Duration,
         oom_kills: u64,
         pids_peak: u64,
-        init: Option<ExitStatus>,
     },
 }
 

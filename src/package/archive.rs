@@ -280,7 +280,6 @@ impl EndRecord {
                 raw.agrees_with(&end64)?;
                 (end64.entries, end64.size, end64.offset, locator - END64_BYTES)
             }
-            None if raw.disk != 0 || raw.list_disk != 0 => return Err(Rule::MultiDisk),
             None => (u64::from(raw.entries), u64::from(raw.size), u64::from(raw.offset), start),
         };
         let list_end = offset.checked_add(size).ok_or(Rule::DirectoryMisplaced)?;
@@ -321,11 +320,8 @@ impl RawEnd {
         })
     }
 
-    /// `0xffff` for a disk says "see zip64"; there it is checked again.
     fn is_split(&self) -> bool {
-        !matches!(self.disk, 0 | u16::MAX)
-            || self.disk != self.list_disk
-            || self.entries_here != self.entries
+        self.disk != 0 || self.list_disk != 0 || self.entries_here != self.entries
     }
 
     /// A field is its zip64 counterpart or all ones; all ones may also be the value itself.

@@ -305,21 +305,88 @@ impl Sandbox {
         let _ = sys::process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 
-    /// Kills what is left, reaps init, drops `/tmp` unwritten and removes the groups.
-    pub fn destroy(mut self) -> (Usage, Option<Ended>) {
+    /// Kills what is left and says what was used. What remains is to be removed off the hot path.
+    pub fn finish(self) -> (Usage, Remains) {
         self.kill();
+        let usage = self.files.usage();
+        (
+            usage,
+            Remains {
+                pid: self.pid,
+                pidfd: self.pidfd,
+                group: self.group,
+                files: self.files,
+                tmp: self.tmp,
+            },
+        )
+    }
+
+    /// Kills and removes everything, and waits until it is gone.
+    pub fn destroy(self) -> (Usage, Option<Ended>) {
+        let (usage, remains) = self.finish();
+        (usage, remains.remove())
+    }
+}
+
+/// A killed sandbox: processes on their way out, groups, and the filesystem of `/tmp`.
+///
+/// Removing it takes milliseconds (the kernel waits for grace periods when it takes mounts, loop devices and groups
+/// down), which nobody who waits for an answer should pay.
+#[derive(Debug)]
+pub struct Remains {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+    group: Group,
+    files: ControlFiles,
+    tmp: Option<OwnedFd>,
+}
+
+impl Remains {
+    /// Reaps init, drops `/tmp` unwritten and removes the groups.
+    pub fn remove(mut self) -> Option<Ended> {
         // A frozen group dies only once it is thawed on v1; on v2 SIGKILL goes through.
         let _ = self.files.freeze(false);
-        let ended = sys::process::wait4(self.pid).ok();
-        let usage = self.files.usage();
+        let ended = match sys::process::wait4(self.pid) {
+            Ok(ended) => Some(ended),
+            // Somebody else's child: only its end can be waited for.
+            Err(_) => {
+                wait_for_end(self.pidfd.as_fd());
+                None
+            }
+        };
         if let Some(tmp) = self.tmp.take() {
             let _ = sys::loopdev::ext4_shutdown(tmp.as_fd());
         }
         if let Err(error) = self.group.remove() {
             tracing::warn!(%error, "a sandbox's cgroup could not be removed; the next start sweeps it");
         }
-        (usage, ended)
+        ended
     }
+
+    /// Removes it in a process of its own, so that the caller can exit at once. The caller must be single-threaded.
+    pub fn remove_in_background(self) {
+        match sys::process::fork_single_threaded() {
+            Ok(None) => {
+                let _ = sys::process::set_name(c"kennel-reaper");
+                let _ = nix::unistd::setsid();
+                // Nobody who reads our output waits for this process.
+                for fd in 0..=2 {
+                    let _ = nix::unistd::close(fd);
+                }
+                self.remove();
+                sys::process::exit_now(0)
+            }
+            // The groups are the child's to remove; dropping them here would race with it.
+            Ok(Some(_)) => std::mem::forget(self),
+            Err(_) => drop(self.remove()),
+        }
+    }
+}
+
+fn wait_for_end(pidfd: BorrowedFd<'_>) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    while poll(&mut fds, PollTimeout::NONE).is_err() {}
 }
 
 /// The command that `kennel doctor` names for a folder that must take unnamed files.

@@ -341,7 +341,9 @@ fn mount_proc() -> Result<(), Failed> {
 fn mount_tmp(tmp: &Tmp<'_>) -> Result<(), Failed> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let (source, kind, options) = match tmp {
-        Tmp::Device(device) => (*device, "ext4", "errors=continue".to_owned()),
+        Tmp::Device(device) => {
+            (*device, "ext4", "errors=continue,nobarrier,noinit_itable".to_owned())
+        }
         Tmp::Tmpfs(mib) => (Path::new("tmp"), "tmpfs", format!("size={mib}m,mode=0700")),
     };
     on(

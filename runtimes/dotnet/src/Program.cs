@@ -14,7 +14,6 @@
 using System;
 using System.IO;
 using System.Reflection;
-using System.Runtime.CompilerServices;
 using System.Runtime.Loader;
 
 [assembly: AssemblyVersion("1.0.0.0")]

@@ -71,7 +71,7 @@ def start(task, handler, version=None, runtime=None, memory=512, env=None, **kwa
     runtime = runtime or ("dotnetcore" + version if NUMBER(version) < [5] else "dotnet" + version.split(".")[0])
     # No ICU on one of the paths that the tests take: the same on every host.
     every = dict(manifest_env(memory), AWS_EXECUTION_ENV="AWS_Lambda_" + runtime, DOTNET_SYSTEM_GLOBALIZATION_INVARIANT="1",
-                 LAMBDA_TASK_ROOT=str(task), HOME="/tmp")
+                 LAMBDA_TASK_ROOT=str(task))
     every.update(env or {})
     kwargs.setdefault("timeout", 20)
     return FakeRuntime(["/bin/sh", str(DIST / "launch"), PROGRAMS[version]], task, handler, env=every, memory=memory, runtime_dir=DIST, **kwargs)

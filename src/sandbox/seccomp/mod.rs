@@ -4,6 +4,9 @@
 //! `ENOSYS`, so that libc takes its fallbacks; another architecture's entry (`int 0x80`) is killed. How the program is
 //! laid out, and why not by seccompiler's linear chain, is told in `compile.rs`.
 
+#[cfg(test)]
+mod compile; // for its tests; build.rs is its user
+
 use std::io;
 
 use crate::sys;
@@ -26,6 +29,3 @@ pub fn size() -> (usize, usize) {
         VERDICTS.lines().filter(|l| l.ends_with(" allow") || l.ends_with(" arguments")).count();
     (FILTER.len() / sys::seccomp::INSTRUCTION_BYTES, allowed)
 }
-
-#[cfg(test)]
-mod compile;

@@ -291,7 +291,7 @@ def unmarshal(body):
         value, end = scan(text, 0)
         if end == len(text):
             return value
-    except StopIteration:
+    except Exception:  # among them SystemError: without the json module, `_json` can't raise its errors
         pass
     return later().unmarshal_slowly(text)
 

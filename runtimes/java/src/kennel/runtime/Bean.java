@@ -21,7 +21,7 @@ final class Bean {
     private static final Map<Class<?>, Bean> KNOWN = new HashMap<Class<?>, Bean>();
 
     final boolean generic; // property types may hold type variables
-    final Constructor<?> byConstructor; // for classes that have no constructor without parameters
+    final Constructor<?> byConstructor; // takes the fields; null for classes that have setters instead
     private final Map<String, Property> properties = new LinkedHashMap<String, Property>();
     private final List<Property> readable = new ArrayList<Property>();
     private final AwsEvents.Names names; // null for classes that are not AWS's own
@@ -129,7 +129,8 @@ final class Bean {
                 readable.add(property);
             }
         }
-        byConstructor = record || names != null && !hasDefaultConstructor(type) ? constructor(type, record) : null;
+        byConstructor = record || names != null && (properties.isEmpty() || !hasDefaultConstructor(type))
+                ? constructor(type, record) : null;
     }
 
     private static Property property(Map<String, Property> all, String name) {
@@ -253,7 +254,7 @@ final class Bean {
                 bestExact = exact;
             }
         }
-        if (best == null) {
+        if (best == null || fields.isEmpty()) {
             return null;
         }
         open(best);

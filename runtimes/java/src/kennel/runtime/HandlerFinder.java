@@ -37,6 +37,8 @@ final class HandlerFinder {
                 throw fault;
             }
             return new Deferred(fault);
+        } catch (Throwable e) { // a class that its signature names is not there
+            return new Deferred(Fault.wrap(e, false));
         }
     }
 

@@ -218,8 +218,12 @@ final class JsonBinder {
 
     private static BigInteger whole(JsonNumber number, Class<?> wanted) {
         BigDecimal decimal = number.decimal();
-        if (decimal.precision() - (long) decimal.scale() > JsonReader.MAX_DEPTH) {
+        long digits = decimal.precision() - (long) decimal.scale(); // before the point
+        if (digits > 1000) {
             throw mismatch(number, wanted); // 1e999999999 would take all memory
+        }
+        if (digits <= 0) {
+            return BigInteger.ZERO; // and so would 1e-999999999
         }
         return decimal.toBigInteger();
     }

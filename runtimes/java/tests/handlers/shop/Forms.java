@@ -173,17 +173,6 @@ public final class Forms {
         }
     }
 
-    /** Its superclass is taken out of the package after compilation. */
-    public static class Orphan extends Gone implements RequestHandler<String, String> {
-        @Override
-        public String handleRequest(String event, Context context) {
-            return event;
-        }
-    }
-
-    public static class Gone {
-    }
-
     @SuppressWarnings("rawtypes")
     public static class Raw implements RequestHandler {
         @Override
