@@ -573,7 +573,7 @@ fn sleeper(mark: &str) -> Option<Function> {
 
 /// `kennel exec` of the same, with the mark nowhere in kennel's own arguments.
 fn exec_sleeper(mark: &str) -> Option<Run> {
-    let (whole, part) = mark.split_once('.').unwrap();
+    let (whole, part) = mark.split_once('.').expect("a dot");
     let script = format!("sleep {whole}.$0; exit 3");
     sandboxes().then(|| Run::new(&["exec", "--", "/bin/sh", "-c", &script, part]))
 }

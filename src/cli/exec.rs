@@ -97,13 +97,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     crate::sys::process::scrub_environment_single_threaded();
     let signals = block_signals().map_err(Failure::host)?;
     let began = Instant::now();
-    let sandbox = sandbox::launch(&spec, &layout, 0).map_err(|error| Failure::host(error))?;
+    let sandbox = sandbox::launch(&spec, &layout, 0).map_err(Failure::host)?;
     let exec_failed = sandbox.exec_failed.clone();
     let end = wait(&sandbox, &signals, args.timeout.map(|s| began + Duration::from_secs(s)));
     let degraded: Vec<&str> = sandbox.degraded.iter().map(|d| d.name()).collect();
     let degraded = degraded.join(",");
     let (usage, remains) = sandbox.finish();
-    remains.remove_in_background();
+    remains.remove_in_background(&layout);
     let wall = began.elapsed();
     if args.json {
         let ms = |d: Duration| (d.as_secs_f64() * 100_000.0).round() / 100.0;

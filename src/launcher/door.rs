@@ -119,6 +119,10 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
     for (_, live) in sandboxes.drain() {
         live.destroy();
     }
+    // What a launcher that was killed left behind. At the end, since no start must wait for it.
+    if let Ok(layout) = layout {
+        layout.sweep();
+    }
 }
 
 fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {

@@ -196,7 +196,7 @@ impl Session {
     /// # Errors
     /// [`Refusal::UnknownRequestId`] once the deadline has passed.
     pub async fn chunk(&self, request_id: &str, bytes: Bytes) -> Result<(), Refusal> {
-        if !self.state().current.as_ref().is_some_and(|(i, _)| i.request_id == request_id) {
+        if self.state().current.as_ref().is_none_or(|(i, _)| i.request_id != request_id) {
             return Err(Refusal::UnknownRequestId);
         }
         let _ = self.events.send(Event::Chunk { request_id: request_id.into(), bytes }).await;
@@ -210,7 +210,7 @@ impl Session {
     pub async fn finish_answer(&self, request_id: &str, answer: Answer) -> Result<(), Refusal> {
         {
             let mut state = self.state();
-            if !state.current.as_ref().is_some_and(|(i, _)| i.request_id == request_id) {
+            if state.current.as_ref().is_none_or(|(i, _)| i.request_id != request_id) {
                 return Err(Refusal::UnknownRequestId);
             }
             state.current = None;

@@ -364,7 +364,9 @@ impl Remains {
     }
 
     /// Removes it in a process of its own, so that the caller can exit at once. The caller must be single-threaded.
-    pub fn remove_in_background(self) {
+    ///
+    /// The same process sweeps what killed runs left, since a start must not wait for that.
+    pub fn remove_in_background(self, layout: &Layout) {
         match sys::process::fork_single_threaded() {
             Ok(None) => {
                 let _ = sys::process::set_name(c"kennel-reaper");
@@ -374,6 +376,7 @@ impl Remains {
                     let _ = nix::unistd::close(fd);
                 }
                 self.remove();
+                layout.sweep();
                 sys::process::exit_now(0)
             }
             // The groups are the child's to remove; dropping them here would race with it.

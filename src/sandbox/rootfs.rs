@@ -168,12 +168,18 @@ pub fn build(
     on(|| EMPTY_FOLDER.into(), fs::create_dir(EMPTY_FOLDER))?;
     on(|| EMPTY_FILE.into(), fs::File::create(EMPTY_FILE))?;
     write_etc(host_network)?;
+    // What the caller wants beneath /tmp can only be attached once /tmp is there.
+    let (in_tmp, pieces): (Vec<Piece>, Vec<Piece>) =
+        pieces.into_iter().partition(|p| p.target.starts_with("/tmp"));
     for piece in &pieces {
         attach(piece)?;
     }
     devices(nodes, &device_nodes)?;
     mount_proc()?;
     mount_tmp(tmp)?;
+    for piece in &in_tmp {
+        attach(piece)?;
+    }
     on(|| "pivot_root".into(), nix::unistd::pivot_root(".", ".").map_err(io::Error::from))?;
     // The old root now lies over the new one at "/": away with it.
     on(

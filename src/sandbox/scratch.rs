@@ -18,7 +18,7 @@ use std::path::Path;
 
 use crate::sys::loopdev::{self, LoopDevice};
 
-const BLOCK: u64 = 4096;
+const BLOCK: usize = 4096;
 const BLOCKS_PER_GROUP: u32 = 32_768;
 const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: u32 = 256;
@@ -49,11 +49,11 @@ impl Scratch {
     }
 }
 
-struct Block(Box<[u8; BLOCK as usize]>);
+struct Block(Box<[u8; BLOCK]>);
 
 impl Block {
     fn new() -> Self {
-        Self(Box::new([0; BLOCK as usize]))
+        Self(Box::new([0; BLOCK]))
     }
     fn u16(&mut self, at: usize, value: u16) {
         self.0[at..at + 2].copy_from_slice(&value.to_le_bytes());
@@ -161,7 +161,7 @@ fn low16(value: u32) -> u16 {
 }
 
 fn write_block(image: &File, number: u32, block: &Block) -> io::Result<()> {
-    image.write_all_at(block.0.as_slice(), u64::from(number) * BLOCK)
+    image.write_all_at(block.0.as_slice(), u64::from(number) * BLOCK as u64)
 }
 
 #[cfg(test)]

@@ -339,11 +339,14 @@ def no_archive():
 
 def own_namespace(script, *arguments):
     """Runs a script in a mount namespace of its own; skips where the host gives none."""
-    probe = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], stdout=subprocess.DEVNULL,
+    unshare = ["unshare", "--mount", "--propagation", "private"]
+    if os.geteuid():
+        unshare.append("--map-root-user")
+    probe = subprocess.run(unshare + ["true"], stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
     if probe.returncode:
         raise Skip("no mount namespace to be had")
-    return ["unshare", "--map-root-user", "--mount", "bash", "-ec", script, "ns"] + list(arguments)
+    return unshare + ["bash", "-ec", script, "ns"] + list(arguments)
 
 
 def archive_used():
@@ -535,6 +538,7 @@ CASES = [
     ("a number without end", unreadable, b"1" * 1001, "a number of more than 1000 characters"),
     ("cyclic result", error, M + "cycle", {}, WRITING),
     ("self-containing result", error, M + "self", {}, WRITING, "is the object itself"),
+    ("result that contains itself two steps away", error, M + "mutual", {}, WRITING, "or an object inside itself"),
 
     # errors
     ("thrown by a handler", throwing_trace),

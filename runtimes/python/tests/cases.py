@@ -77,7 +77,7 @@ def one_decimal(e, c): return Decimal("0.1")
 def keys(e, c): return [{1: 1}, {None: 1}, {True: 1}, {1.5: 1}, {u"é": 1}]
 def named_tuple(e, c): return {"p": Point(1, [Point(2, 3)]), "d": Decimal("1.50")}
 def control(e, c): return u"\x00\x1f\x7f\"\\/<\u2028\U0001f600"
-def surrogate(e, c): return u"\ud800"
+def surrogate(e, c): return eval('u"\\ud800"')  # Jython has no such text
 def raw_bytes(e, c): return b"\x00\xffraw"
 def bytes_inside(e, c): return {b"key": [b"caf\xc3\xa9"]}
 def bad_bytes(e, c): return [b"\xff"]
@@ -628,6 +628,11 @@ def holds(text, part):
         raise AssertionError("%r does not hold %r" % (text[:1500], part))
 
 
+def note(py, name, started):
+    if os.environ.get("KENNEL_TEST_VERBOSE"):
+        print("%7.2f s %s %s" % (time.monotonic() - started, py.label, name), file=sys.stderr, flush=True)
+
+
 def check(truth, what):
     if not truth:
         raise AssertionError(str(what)[:1500])
@@ -670,6 +675,7 @@ def run_invocations(py, words):
             if py.version < options.pop("lowest", (0,)):
                 results[name] = Skip("only from Python 3 on")
                 continue
+            started = time.monotonic()
             ours, pause = options.pop("ours", False), options.pop("pause", 0)
             if py.client and ours and name != "too large":
                 continue
@@ -696,6 +702,7 @@ def run_invocations(py, words):
                 results[name] = None
             except Exception as e:
                 results[name] = e
+            note(py, name, started)
     finally:
         if rt:
             rt.__exit__()
@@ -717,6 +724,7 @@ def run_own(py, words):
             continue
         if py.client and options.get("ours"):
             continue
+        started = time.monotonic()
         task = write_package(files)
         try:
             env = {k: v.replace("{task}", task) for k, v in env.items()}
@@ -728,6 +736,7 @@ def run_own(py, words):
             results[name] = e
         finally:
             shutil.rmtree(task)
+        note(py, name, started)
     return results, records
 
 

@@ -28,11 +28,9 @@ final class AwsEvents {
 
     /** How one event class names its properties in JSON. */
     static final class Names {
-        private final boolean s3;
         private final boolean capitals;
 
-        Names(boolean s3, boolean capitals) {
-            this.s3 = s3;
+        Names(boolean capitals) {
             this.capitals = capitals;
         }
 
@@ -42,7 +40,7 @@ final class AwsEvents {
                     return EXCEPTIONS[i + 1];
                 }
             }
-            return capitals && !s3 ? Character.toUpperCase(property.charAt(0)) + property.substring(1) : property;
+            return capitals ? Character.toUpperCase(property.charAt(0)) + property.substring(1) : property;
         }
     }
 
@@ -54,7 +52,7 @@ final class AwsEvents {
                 for (String start : CAPITALS) {
                     capitals |= name.startsWith(start);
                 }
-                return new Names(name.contains("S3Event"), capitals);
+                return new Names(capitals);
             }
         }
         return null;

@@ -24,6 +24,7 @@ final class Bean {
     final Constructor<?> byConstructor; // takes the fields; null for classes that have setters instead
     private final Map<String, Property> properties = new LinkedHashMap<String, Property>();
     private final List<Property> readable = new ArrayList<Property>();
+    private final List<Property> components = new ArrayList<Property>(); // what `byConstructor` takes, in order
     private final AwsEvents.Names names; // null for classes that are not AWS's own
 
     static final class Property {
@@ -222,8 +223,6 @@ final class Bean {
     }
 
     // Records, and AWS's S3 event, whose constructors take their fields in order.
-
-    private final List<Property> components = new ArrayList<Property>();
 
     private Constructor<?> constructor(Class<?> type, boolean record) {
         List<Field> fields = new ArrayList<Field>();

@@ -25,7 +25,7 @@ public final class HandlerLoader extends URLClassLoader {
     static final String API = "com.amazonaws.services.lambda.runtime.";
     private static final String ADAPTERS = "kennel.runtime.adapter.";
 
-    private static final ClassLoader OWN = HandlerLoader.class.getClassLoader();
+    private static final ClassLoader SYSTEM = ClassLoader.getSystemClassLoader();
 
     private final File classes; // the bootstrap's folder of single class files
     final Log log;
@@ -35,7 +35,7 @@ public final class HandlerLoader extends URLClassLoader {
     private Bridge bridge;
 
     private HandlerLoader(URL[] urls, File classes, Log log) {
-        super(urls, OWN.getParent());
+        super(urls, SYSTEM.getParent());
         this.classes = classes;
         this.log = log;
     }
@@ -81,12 +81,12 @@ public final class HandlerLoader extends URLClassLoader {
     @Override
     protected Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
         if (name.startsWith("kennel.runtime.") && !name.startsWith(ADAPTERS)) {
-            return OWN.loadClass(name);
+            return SYSTEM.loadClass(name);
         }
         try {
             return super.loadClass(name, resolve);
         } catch (ClassNotFoundException e) {
-            return OWN.loadClass(name);
+            return SYSTEM.loadClass(name);
         }
     }
 

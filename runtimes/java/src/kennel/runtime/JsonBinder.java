@@ -52,7 +52,7 @@ final class JsonBinder {
         if (Map.class.isAssignableFrom(raw)) {
             return map(value, type, raw);
         }
-        if (Iterable.class.isAssignableFrom(raw) && (Collection.class.isAssignableFrom(raw) || raw == Iterable.class)) {
+        if (Collection.class.isAssignableFrom(raw) || raw == Iterable.class) {
             return collection(value, type, raw);
         }
         if (raw.isArray()) {

@@ -36,7 +36,7 @@ public final class Log {
         current = invocation;
     }
 
-    void error(String report, Invocation invocation) {
+    void error(String report) {
         write(report, json ? "ERROR" : "UNDEFINED", true);
     }
 

@@ -29,13 +29,18 @@ public final class Main {
             handler = HandlerFinder.find(name == null ? "" : name, loader);
         } catch (Throwable t) {
             Fault fault = Fault.of(t);
-            log.error(fault.report(), null);
+            log.error(fault.report());
             flush();
             api.post("init/error", fault.json(), fault.errorTypeHeader());
             System.exit(1);
             return;
         }
-        serve(api, log, loader, handler);
+        try {
+            serve(api, log, loader, handler);
+        } catch (Api.Broken e) { // nobody is left to report to
+            System.err.println("kennel: " + e.getMessage() + ": " + e.getCause());
+            System.exit(1);
+        }
     }
 
     static void serve(Api api, Log log, HandlerLoader loader, Handler handler) throws IOException {
@@ -57,7 +62,7 @@ public final class Main {
                     Fault fault = new Fault("Response payload size exceeded maximum allowed payload size "
                             + "(6291556 bytes).", "Function.ResponseSizeTooLarge", null, false);
                     fault.headerType = "Function.ResponseSizeTooLarge";
-                    log.error(fault.report(), invocation);
+                    log.error(fault.report());
                     flush();
                     api.post(invocation.errorPath(), fault.json(), fault.errorTypeHeader());
                 }
@@ -69,7 +74,7 @@ public final class Main {
                 Fault fault = Fault.of(t);
                 // As on AWS, a virtual machine in doubt answers this invocation and then makes room for a fresh one.
                 healthy = !(t instanceof VirtualMachineError || t instanceof IOError || fault.fatal);
-                log.error(fault.report(), invocation);
+                log.error(fault.report());
                 flush();
                 api.post(invocation.errorPath(), fault.json(), fault.errorTypeHeader());
             }

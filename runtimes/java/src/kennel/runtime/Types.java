@@ -95,7 +95,10 @@ final class Types {
     /** One argument of a generic ancestor, e.g. the element type of a collection; Object if nothing says. */
     static Type argument(Type type, Class<?> ancestor, int index) {
         Type found = bindings(type).get(ancestor.getTypeParameters()[index]);
-        return found == null || found instanceof TypeVariable ? found == null ? Object.class : raw(found) : found;
+        if (found == null) {
+            return Object.class;
+        }
+        return found instanceof TypeVariable ? raw(found) : found;
     }
 
     private static final class Generic implements ParameterizedType {

@@ -184,6 +184,10 @@ public class Methods {
         return new Shapes.Loop();
     }
 
+    public Object mutual() {
+        return new Shapes.Pair();
+    }
+
     public String large(int characters) {
         char[] text = new char[characters];
         Arrays.fill(text, 'x');

@@ -138,6 +138,22 @@ public final class Shapes {
         }
     }
 
+    public static class Pair {
+        private final Pair other;
+
+        public Pair() {
+            other = new Pair(this);
+        }
+
+        private Pair(Pair other) {
+            this.other = other;
+        }
+
+        public Pair getOther() {
+            return other;
+        }
+    }
+
     public static class NoDefault {
         public NoDefault(String name) {
         }
