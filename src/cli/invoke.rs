@@ -74,6 +74,8 @@ pub struct Args {
 
 /// AWS's number of layers.
 const MAX_LAYERS: usize = 5;
+/// AWS's limit on a handler's name.
+const MAX_HANDLER_BYTES: usize = 128;
 /// AWS's limit on a synchronous payload.
 const MAX_EVENT_BYTES: u64 = 6 << 20;
 
@@ -87,6 +89,16 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let memory = MemoryMib::new(args.memory).map_err(Failure::usage)?;
     let allow_degraded = parse_degraded(&args.allow_degraded)?;
     let event = read_event(&args.event)?;
+    if let Some(handler) = &args.handler
+        && (handler.is_empty()
+            || handler.len() > MAX_HANDLER_BYTES
+            || handler.contains(char::is_whitespace))
+    {
+        let error = anyhow!(
+            "the handler `{handler}` is not 1 to {MAX_HANDLER_BYTES} characters without spaces"
+        );
+        return Err(Failure::usage(error));
+    }
     if let Some(context) = &args.client_context {
         serde_json::from_str::<&RawValue>(context)
             .context("--client-context is not JSON")
@@ -141,12 +153,36 @@ fn confined(
 ) -> Result<ExitCode, Failure> {
     confine::become_server(work.ids).map_err(Failure::host)?;
     let store = TreeStore::open_scratch(work.store()).map_err(package_failure)?;
-    let (code_tree, code_path) = unpack(code, &args.path, &store)?;
-    let mut layer_trees = Vec::new();
-    for (opened, path) in layers.into_iter().zip(&args.layers) {
-        layer_trees.push(unpack(opened, path, &store)?.0);
+    let packages = std::iter::once((code, args.path.as_path()));
+    let packages: Vec<_> =
+        packages.chain(layers.into_iter().zip(args.layers.iter().map(PathBuf::as_path))).collect();
+    // Folders first, while what the caller may read can be read; zips, which an enemy wrote, behind every wall.
+    let mut trees: Vec<Option<(Tree, PathBuf)>> = Vec::new();
+    for (opened, path) in &packages {
+        trees.push(match opened {
+            Opened::Folder(_) => Some(unpack(opened, path, &store)?),
+            Opened::Zip(_) => None,
+        });
     }
-    confine::seal(&work.path).map_err(Failure::host)?;
+    // Landlock's first version cannot allow the rename of a finished tree into its place.
+    let seal_late = crate::sandbox::landlock_abi() == 1;
+    if !seal_late {
+        confine::seal(&work.path).map_err(Failure::host)?;
+    }
+    let mut unpacked = Vec::new();
+    for ((opened, path), tree) in packages.iter().zip(trees) {
+        unpacked.push(match tree {
+            Some(tree) => tree,
+            None => unpack(opened, path, &store)?,
+        });
+    }
+    if seal_late {
+        confine::seal(&work.path).map_err(Failure::host)?;
+    }
+    let mut unpacked = unpacked.into_iter();
+    let (code_tree, code_path) =
+        unpacked.next().ok_or_else(|| Failure::usage(anyhow!("no package")))?;
+    let layer_trees = unpacked.map(|(tree, _)| tree).collect();
     let (index, handler) = choose(args, &code_path, catalogue, resolved)?;
     let runtime = resolved[index].clone();
     let region = "us-east-1".to_owned();
@@ -394,7 +430,7 @@ fn choose(
     }
 }
 
-fn unpack(opened: Opened, path: &Path, store: &TreeStore) -> Result<(Tree, PathBuf), Failure> {
+fn unpack(opened: &Opened, path: &Path, store: &TreeStore) -> Result<(Tree, PathBuf), Failure> {
     let limits = package::Limits {
         // A build by pip or npm may hold both LICENSE and license; Linux keeps them apart.
         case_collisions: package::CaseCollisions::Refuse,
@@ -403,7 +439,7 @@ fn unpack(opened: Opened, path: &Path, store: &TreeStore) -> Result<(Tree, PathB
     let mut progress = progress_line(path);
     let tree = match opened {
         Opened::Zip(file) => package::unpack(file, &limits, store, &mut progress),
-        Opened::Folder(folder) => package::copy_directory(&folder, &limits, store, &mut progress),
+        Opened::Folder(folder) => package::copy_directory(folder, &limits, store, &mut progress),
     };
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");

@@ -83,6 +83,11 @@ pub async fn run_once<S: Sink>(
         );
         instance.log.note(&note).await;
     }
+    if let Some((program, errno)) = instance.exec_failed() {
+        let why = std::io::Error::from_raw_os_error(*errno);
+        let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
+        instance.log.note(&note).await;
+    }
     let mut init = instance.init(pool::INIT_TIMEOUT).await;
     let init_duration = instance.started.elapsed();
     // A second try counts as the invocation's own time, as AWS has it.

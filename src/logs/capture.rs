@@ -23,6 +23,8 @@ pub struct Capture<S> {
     pipe: AsyncFd<OwnedFd>,
     sink: S,
     tail: VecDeque<u8>,
+    /// Read, and not yet taken by the sink: a [`Self::pump`] that was dropped half-way leaves it here.
+    pending: Vec<u8>,
     /// Bytes since the last [`Self::begin`].
     pub bytes: u64,
     closed: bool,
@@ -36,6 +38,7 @@ impl<S: Sink> Capture<S> {
             pipe: crate::sys::watch::watch(pipe)?,
             sink,
             tail: VecDeque::new(),
+            pending: Vec::new(),
             bytes: 0,
             closed: false,
         })
@@ -60,25 +63,36 @@ impl<S: Sink> Capture<S> {
 
     /// Waits for output and passes it on. Never returns once the pipe is closed.
     ///
-    /// Safe to drop at any await: bytes are taken from the pipe only when the sink takes them.
+    /// Safe to drop at any await: what was read is kept until the sink has taken it.
     pub async fn pump(&mut self) {
         while !self.closed {
+            self.flush().await;
             let Ok(mut ready) = self.pipe.readable().await else { break };
             let mut buffer = vec![0; CHUNK];
             match ready.try_io(|pipe| Ok(nix::unistd::read(pipe.get_ref(), &mut buffer)?)) {
                 Ok(Ok(0) | Err(_)) => self.closed = true,
                 Ok(Ok(length)) => {
-                    self.keep(&buffer[..length]);
-                    self.sink.write(&buffer[..length]).await;
+                    buffer.truncate(length);
+                    self.keep(&buffer);
+                    self.pending = buffer;
                 }
                 Err(_would_block) => {}
             }
         }
+        self.flush().await;
         std::future::pending::<()>().await;
+    }
+
+    async fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.sink.write(&self.pending).await;
+            self.pending.clear();
+        }
     }
 
     /// Passes on what is in the pipe now: what was printed before the answer belongs to its invocation.
     pub async fn drain(&mut self) {
+        self.flush().await;
         let mut left = crate::sys::process::bytes_waiting(self.pipe.get_ref().as_fd()).unwrap_or(0);
         let mut buffer = vec![0; CHUNK];
         while left > 0 {

@@ -80,7 +80,10 @@ def write_log(line):
     try:
         sys.stdout.write(line if str is not bytes else line.encode("utf-8"))
     except Exception:  # a stream that the handler put there, or text that no encoding has
-        _kennel.posix.write(1, line.encode("utf-8", "backslashreplace"))
+        try:
+            _kennel.posix.write(1, line.encode("utf-8", "backslashreplace"))
+        except Exception:  # no standard output at all
+            pass
 
 
 # ---- JSON ----
