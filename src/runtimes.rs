@@ -77,6 +77,8 @@ struct Family {
     candidates: Vec<String>,
     #[serde(default)]
     version_args: Vec<String>,
+    /// Where one program serves several versions: each printed line that begins so gives one.
+    version_lines: Option<String>,
     version: Option<String>,
     #[serde(default)]
     bind: Vec<String>,
@@ -369,13 +371,19 @@ impl Language {
                 continue;
             }
             for program in find_programs(&family.candidates) {
-                let version = match &family.version {
-                    Some(version) => Some(version.clone()),
-                    None => cached_version(&program, &family.version_args),
+                let versions = match &family.version {
+                    Some(version) => vec![version.clone()],
+                    None => cached_versions(
+                        &program,
+                        &family.version_args,
+                        family.version_lines.as_deref(),
+                    ),
                 };
-                if let Some(version) = version {
-                    all.push(Found { program, version, family: index });
-                }
+                all.extend(versions.into_iter().map(|version| Found {
+                    program: program.clone(),
+                    version,
+                    family: index,
+                }));
             }
         }
         all
@@ -515,7 +523,7 @@ fn is_script(path: &Path) -> bool {
 /// Versions of programs that were run once, kept so that a start of a function does not run `--version`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct VersionCache {
-    entries: BTreeMap<String, String>,
+    entries: BTreeMap<String, Vec<String>>,
 }
 
 fn cache_file() -> Option<PathBuf> {
@@ -526,9 +534,9 @@ fn cache_file() -> Option<PathBuf> {
     Some(folder.join("kennel/interpreters.json"))
 }
 
-/// The program's version, by what its file is: path, size, time of change.
-fn cached_version(program: &Path, args: &[String]) -> Option<String> {
-    let metadata = fs::metadata(program).ok()?;
+/// The program's versions, by what its file is: path, size, time of change.
+fn cached_versions(program: &Path, args: &[String], lines: Option<&str>) -> Vec<String> {
+    let Ok(metadata) = fs::metadata(program) else { return Vec::new() };
     let key = format!(
         "{}\t{}\t{}\t{}",
         program.display(),
@@ -541,17 +549,17 @@ fn cached_version(program: &Path, args: &[String]) -> Option<String> {
         .as_ref()
         .and_then(|f| serde_json::from_slice(&fs::read(f).ok()?).ok())
         .unwrap_or_default();
-    if let Some(version) = cache.entries.get(&key) {
-        return (!version.is_empty()).then(|| version.clone());
+    if let Some(versions) = cache.entries.get(&key) {
+        return versions.clone();
     }
-    let version = run_for_version(program, args);
+    let versions = run_for_versions(program, args, lines);
     cache.entries.retain(|k, _| !k.starts_with(&format!("{}\t", program.display())));
     // A program that gives no version is remembered as such.
-    cache.entries.insert(key, version.clone().unwrap_or_default());
+    cache.entries.insert(key, versions.clone());
     if let Some(file) = file {
         let _ = store_cache(&file, &cache);
     }
-    version
+    versions
 }
 
 /// Atomically, since several starts may come to the same conclusion at once.
@@ -563,10 +571,19 @@ fn store_cache(file: &Path, cache: &VersionCache) -> io::Result<()> {
     fs::rename(temporary, file)
 }
 
-fn run_for_version(program: &Path, args: &[String]) -> Option<String> {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
+fn run_for_versions(program: &Path, args: &[String], lines: Option<&str>) -> Vec<String> {
+    let Ok(output) = Command::new(program).args(args).stdin(Stdio::null()).output() else {
+        return Vec::new();
+    };
     let text = [output.stdout, output.stderr].concat();
-    first_version(&String::from_utf8_lossy(&text))
+    versions_in(&String::from_utf8_lossy(&text), lines)
+}
+
+fn versions_in(text: &str, lines: Option<&str>) -> Vec<String> {
+    match lines {
+        Some(start) => text.lines().filter_map(|l| first_version(l.strip_prefix(start)?)).collect(),
+        None => first_version(text).into_iter().collect(),
+    }
 }
 
 /// The first `N.N(.N)*` of a text; Java's `1.8.0` counts as 8.
@@ -618,6 +635,13 @@ mod tests {
         ] {
             assert_eq!(first_version(text).as_deref(), version, "{text}");
         }
+    }
+
+    #[test]
+    fn one_program_may_serve_several_versions() {
+        let text = "Microsoft.AspNetCore.App 8.0.1 [/a]\nMicrosoft.NETCore.App 6.0.2 [/a]\nMicrosoft.NETCore.App 8.0.4 [/a]\n";
+        assert_eq!(versions_in(text, Some("Microsoft.NETCore.App ")), ["6.0.2", "8.0.4"]);
+        assert_eq!(versions_in(text, None), ["8.0.1"]);
     }
 
     #[test]

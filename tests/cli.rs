@@ -78,6 +78,12 @@ fn events_come_as_json_from_a_file_and_from_stdin() {
 }
 
 #[test]
+fn an_event_may_be_a_negative_number() {
+    let Some(function) = python(ECHO) else { return };
+    assert_eq!(function.invoke().event("-9").run().exits(0).json(), -9);
+}
+
+#[test]
 fn json_holds_result_log_and_receipt() {
     let Some(function) = python(ECHO) else { return };
     let keys = |value: &serde_json::Value| -> Vec<String> {
@@ -413,6 +419,19 @@ fn of_several_layers_the_later_one_is_on_top() {
 }
 
 #[test]
+fn five_layers_fit() {
+    let Some(function) = python(READS_OPT) else { return };
+    let layers: Vec<_> = (1..=5)
+        .map(|n| folder_with(&[(&format!("own{n}"), "own"), ("all", &n.to_string())]))
+        .collect();
+    let mut run = function.invoke().event(r#"["own1", "own2", "own3", "own4", "own5", "all"]"#);
+    for layer in &layers {
+        run = run.args(&["--layer"]).path(layer.path());
+    }
+    assert_eq!(run.run().exits(0).json(), json!(["own", "own", "own", "own", "own", "5"]));
+}
+
+#[test]
 fn modules_in_a_layer_are_found_and_the_package_comes_first() {
     let Some(function) = python(
         r#"
@@ -456,17 +475,22 @@ fn runtime_and_handler_are_guessed() {
         let done = Run::new(&["invoke"]).path(package.path()).run().exits(0);
         assert_eq!(done.json(), "arn:aws:lambda:us-east-1:000000000000:function:function");
     }
-    // The handler alone, and the runtime alone.
+    // The handler alone.
+    let package = folder_with(&[("one.py", "def handler(e, c):\n    return 1\n")]);
+    let runtime = python_runtime().unwrap();
+    let run = Run::new(&["invoke"]).path(package.path()).args(&["--runtime", runtime]);
+    assert_eq!(run.run().exits(0).json(), 1);
+}
+
+#[test]
+fn a_handler_that_is_named_leaves_no_doubt_about_it() {
+    let (true, Some(_)) = (sandboxes(), python_runtime()) else { return };
     let package = folder_with(&[
         ("one.py", "def handler(e, c):\n    return 1\n"),
         ("two.py", "def handler(e, c):\n    return 2\n"),
     ]);
     let run = Run::new(&["invoke"]).path(package.path()).args(&["--handler", "two.handler"]);
-    assert_eq!(run.run().exits(0).json(), 2);
-    let package = folder_with(&[("one.py", "def handler(e, c):\n    return 1\n")]);
-    let runtime = python_runtime().unwrap();
-    let run = Run::new(&["invoke"]).path(package.path()).args(&["--runtime", runtime]);
-    assert_eq!(run.run().exits(0).json(), 1);
+    assert_eq!(run.run().exits(0).json(), 2, "both are Python, so the runtime is in no doubt");
 }
 
 #[test]

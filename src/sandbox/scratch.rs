@@ -23,6 +23,8 @@ const BLOCKS_PER_GROUP: u32 = 32_768;
 const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: u32 = 256;
 const INODE_TABLE_BLOCKS: u32 = INODES_PER_GROUP * INODE_SIZE / 4096;
+/// Room for the tables of the one group, and some.
+const MIN_MIB: u32 = 4;
 /// One block of 32-byte group descriptors: 128 groups of 128 MiB.
 const MAX_MIB: u32 = 128 * 128;
 
@@ -72,11 +74,16 @@ impl Block {
 ///
 /// Source: "ext4 Data Structures and Algorithms" in the kernel's documentation.
 fn format(image: &File, mib: u32) -> io::Result<()> {
-    if !(1..=MAX_MIB).contains(&mib) {
+    if !(MIN_MIB..=MAX_MIB).contains(&mib) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     image.set_len(u64::from(mib) << 20)?;
-    let blocks = mib * 256;
+    // A last group too small for its own tables is left out: at most 3 MiB of what was asked for.
+    let mut blocks = mib * 256;
+    let rest = blocks % BLOCKS_PER_GROUP;
+    if blocks > BLOCKS_PER_GROUP && rest < INODE_TABLE_BLOCKS + 64 {
+        blocks -= rest;
+    }
     let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
     // Group 0 holds superblock, descriptors, and the root folder's one block, after its own tables.
     let root_block = 2 + 2 + INODE_TABLE_BLOCKS;
@@ -175,10 +182,7 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        for mib in [1, 3, 512, 513, 10_240] {
-            if mib < 4 {
-                continue; // smaller than its own inode tables
-            }
+        for mib in [4, 16, 128, 129, 131, 512, 513, 515, 10_240] {
             let path = folder.path().join("image");
             let image = OpenOptions::new()
                 .read(true)

@@ -550,23 +550,17 @@ impl Traces {
         Self { mark: mark.into(), launcher, groups, image }
     }
 
-    /// What is still there. Its /tmp is freed by the kernel a moment after its last mount.
+    /// What is still there.
     pub fn left(&self) -> Vec<String> {
-        let mut left = self.left_at_once();
-        if backing_file(&self.image.0).as_ref() == Some(&self.image.1) {
-            left.push(format!("loop device {} on {}", self.image.0, self.image.1));
-        }
-        left
-    }
-
-    /// What is still there of processes and control groups.
-    pub fn left_at_once(&self) -> Vec<String> {
         let mut left: Vec<String> = processes_with(&self.mark)
             .iter()
             .chain(children(self.launcher).iter())
             .map(|pid| format!("process {pid}"))
             .collect();
         left.extend(self.left_groups());
+        if backing_file(&self.image.0).as_ref() == Some(&self.image.1) {
+            left.push(format!("loop device {} on {}", self.image.0, self.image.1));
+        }
         left
     }
 
@@ -575,13 +569,13 @@ impl Traces {
         exist.map(|g| format!("cgroup {}", g.display())).collect()
     }
 
-    /// Sees that nothing is left, the loop device after a moment at most.
+    /// Sees that nothing is left, after a moment at most: kennel's caller need not wait for the kernel's cleaning.
     #[track_caller]
     pub fn are_gone(&self) {
-        let left = self.left_at_once();
-        assert!(left.is_empty(), "left behind: {left:?}");
-        wait_for("the loop device to be free", Duration::from_secs(5), || {
-            self.left().is_empty().then_some(())
-        });
+        let began = Instant::now();
+        while !self.left().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(5), "left behind: {:?}", self.left());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
