@@ -315,6 +315,33 @@ fn unknown_request_ids_are_400() {
 }
 
 #[test]
+fn a_refused_body_that_comes_late_does_not_cost_the_connection() {
+    // Many clients write head and body apart, and read the status afterwards.
+    let Some(function) = peer(
+        r#"
+        door = Connection()
+        door.next()
+        seen = []
+        for path in ("invocation/unknown/response", "invocation/unknown/error", "init/error", "nonsense"):
+            other = Connection()
+            other.head("POST", API + path, length=100000)
+            time.sleep(0.1)
+            try:
+                other.send(b"x" * 100000)
+                seen.append(other.read().status)
+                seen.append(other.ask("GET", "/the/same/connection").status)
+            except OSError as error:
+                seen.append("%s: %r" % (path, error))
+        respond(door.id, seen)
+        wait_to_die()
+        "#,
+    ) else {
+        return;
+    };
+    assert_eq!(seen(run(&function).run()), json!([400, 404, 400, 404, 403, 404, 404, 404]));
+}
+
+#[test]
 fn only_one_answer_counts() {
     let Some(function) = peer(
         r#"

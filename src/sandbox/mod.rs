@@ -328,6 +328,9 @@ impl Sandbox {
     }
 }
 
+/// Blocks of 4 KiB in `/tmp` that may be written back when it goes.
+const UNWRITTEN_BLOCKS: u64 = 2048;
+
 /// A killed sandbox: processes on their way out, groups, and the filesystem of `/tmp`.
 ///
 /// Removing it takes milliseconds (the kernel waits for grace periods when it takes mounts, loop devices and groups
@@ -354,7 +357,12 @@ impl Remains {
                 None
             }
         };
-        if let Some(tmp) = self.tmp.take() {
+        // Much that was written would be written back only to be thrown away. A little is not worth the kernel's
+        // line of log that a shutdown costs.
+        if let Some(tmp) = self.tmp.take()
+            && nix::sys::statvfs::fstatvfs(&tmp)
+                .is_ok_and(|s| s.blocks_free() + UNWRITTEN_BLOCKS < s.blocks())
+        {
             let _ = sys::loopdev::ext4_shutdown(tmp.as_fd());
         }
         if let Err(error) = self.group.remove() {

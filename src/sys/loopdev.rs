@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use super::check;
 
 /// Source: `linux/loop.h`.
-const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
-const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// `struct loop_info64`.
@@ -84,7 +84,7 @@ pub fn attach(backing: BorrowedFd<'_>) -> io::Result<LoopDevice> {
 ///
 /// Source: `EXT4_IOC_SHUTDOWN`, `fs/ext4/ext4.h`; flag 2 is "do not flush".
 pub fn ext4_shutdown(fd: BorrowedFd<'_>) -> io::Result<()> {
-    const EXT4_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587D;
+    const EXT4_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587Du32 as libc::Ioctl;
     const NO_LOG_FLUSH: u32 = 2;
     let flags = NO_LOG_FLUSH;
     // SAFETY: reads one u32, alive over the call.

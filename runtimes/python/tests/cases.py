@@ -47,7 +47,7 @@ class Python:
             env.setdefault("PYTHONPATH", self.client)
             return FakeRuntime(self.argv + ["-m", "awslambdaric", handler], task, handler, env, runtime_dir="/var/runtime",
                                timeout=20, **kwargs)
-        flags = [] if self.jython else ["-S"]
+        flags = ["-B"] if self.jython else ["-S"]  # Jython would leave its class files beside the sources
         argv = self.argv + flags + ["-u", BOOTSTRAP]
         return FakeRuntime(argv, task, handler, env, timeout=30, **kwargs)
 
@@ -258,10 +258,11 @@ INVOCATIONS = [
     ("no trace id", "trace", None, body("null"), {"trace": False}),
     ("trace id again", "trace", None, body('"Root=1-y"'), {"trace": "Root=1-y"}),
     ("environment", "variables", None, body("[[], false, true]"), {"ours": True}),
-    ("event that ends early", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b"{"}),
+    # AWS's client words these two in simplejson's way; no client sees them, since the API refuses such events.
+    ("event that ends early", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b"{", "ours": True}),
     ("event that is no JSON", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b'{"a":'}),
     ("empty event", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b""}),
-    ("more after the event", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b"{} x"}),
+    ("more after the event", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b"{} x", "ours": True}),
     ("event that is no UTF-8", None, None, error("Runtime.UnmarshalError", None, []), {"raw": b'"\xff"'}),
     ("event with a byte order mark", None, None, body("1"),
      {"raw": b'\xef\xbb\xbf {"do": "echo", "with": 1} \n'}),
@@ -482,7 +483,7 @@ OWN = [
     ("exit()", {"app.py": "def handler(e, c): exit(5)"}, "app.handler", {}, exits(5, 1), {}),
     ("quit with a text", {"app.py": "def handler(e, c): quit('bye')"}, "app.handler", {}, exits(1, 1), {}),
     ("beyond Exception", {"app.py": "class Stop(BaseException): pass\ndef handler(e, c): raise Stop()"}, "app.handler",
-     {}, exits(1, 1), {}),
+     {}, exits(1, 1), {"ours": True}),
     ("wrong signature", {"app.py": "def handler(): pass"}, "app.handler", {}, wrong_signature, {"ours": True}),
     ("not callable", {"app.py": "handler = 5"}, "app.handler", {}, answers(1, error(
         "TypeError", "'int' object is not callable")), {"ours": True}),
@@ -490,6 +491,10 @@ OWN = [
     ("logging", {"app.py": LOGGING}, "app.handler", {}, logging_text, {}),
     ("logging as JSON", {"app.py": JSON_LOGGING}, "app.handler",
      {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO"}, logging_json, {}),
+    ("logging looked for, then imported", {"app.py": "import importlib.util\nimportlib.util.find_spec('logging')\n" + LOGGING},
+     "app.handler", {}, logging_text, {"lowest": (3,)}),
+    ("logging imported by a library", {"app.py": "import concurrent.futures\n" + LOGGING}, "app.handler", {}, logging_text,
+     {"lowest": (3,)}),
     ("logging level", {"app.py": JSON_LOGGING}, "app.handler", {"AWS_LAMBDA_LOG_LEVEL": "ERROR"}, logging_level, {}),
     ("init error as JSON", {"app.py": ""}, "app.handler", {"AWS_LAMBDA_LOG_FORMAT": "json"}, lambda rt, py: (
         rt.take(), rt.wait_exit(), same({k: v for k, v in json.loads(rt.log().splitlines()[-1]).items() if k != "timestamp"}, {
@@ -508,7 +513,7 @@ OWN = [
      {"PYTHONPATH": "{task}/extra"}, answers(1, lambda a, py, log: same(a.body, b"1") or holds(
          log, "Error in sitecustomize; set PYTHONVERBOSE")), {"ours": True}),
     ("PYTHONOPTIMIZE", {"app.py": "def handler(e, c):\n    assert False\n    return __debug__"}, "app.handler",
-     {"PYTHONOPTIMIZE": "1"}, answers(1, "false"), {}),
+     {"PYTHONOPTIMIZE": "1", "PYTHONDONTWRITEBYTECODE": "1"}, answers(1, "false"), {}),
     (".pth file", {"app.py": IMPORTING % "__import__('hidden').X", "lib/hidden.py": "X = 1", "a.pth": "lib\n"},
      "app.handler", {}, answers(1, "1"), {"ours": True}),
     ("ASCII for 3.11", {"app.py": IMPORTING % "event"}, "app.handler", {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.11"},
@@ -545,7 +550,7 @@ def script_server(steps, task, py):
         env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:%d" % listener.getsockname()[1]
     else:
         env["KENNEL_RUNTIME_API_SOCKET"] = folder + "/s"
-    argv = py.argv + ([] if py.jython else ["-S"]) + ["-u", BOOTSTRAP]
+    argv = py.argv + (["-B"] if py.jython else ["-S"]) + ["-u", BOOTSTRAP]
     process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     seen, connection, data = [], None, b""
@@ -656,13 +661,17 @@ def comparable(text, task, request_ids):
     text = text.replace(task, "TASK")
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", "TIME", text)
     text = re.sub(r'.*LAMBDA_WARNING.*\n', "", text)
-    text = re.sub(r'"  File \\"[^"]*importlib[^"]*\\", line \d+, in \w+\\n(    [^"]*\\n)?"(, )?', "", text)
     text = re.sub("\r\u00a0\u00a0File \"[^\"]*importlib[^\"]*\", line \\d+, in \\w+(\r\u00a0{4}[^\r\n]*)?", "", text)
     return text
 
 
 def record(answer):
-    return [answer.kind, answer.headers.get("content-type"), answer.body.decode("latin-1")]
+    text = answer.body.decode("latin-1")
+    if answer.kind == "init/error":
+        error = answer.json()
+        error["stackTrace"] = [line for line in error["stackTrace"] if "importlib" not in line]
+        return [answer.kind, error]
+    return [answer.kind, answer.headers.get("content-type"), text[:20000], len(text)]
 
 
 def run_invocations(py, words):
@@ -701,7 +710,7 @@ def run_invocations(py, words):
                     rt.pending.put((request_id, headers + [header], payload))
                 a = rt.take()
                 log = rt.log()[start:]
-                records[name] = [record(a), log, [a.request_id or "-"], task]
+                records[name] = [record(a), log, [a.request_id] if a.request_id else [], task]
                 expected(a, py, log)
                 results[name] = None
             except Exception as e:
@@ -731,7 +740,7 @@ def run_own(py, words):
             env = {k: v.replace("{task}", task) for k, v in env.items()}
             with py.run(task, handler, env, **options.get("fake", {})) as rt:
                 answers_ = expected(rt, py)
-                records[name] = [[record(a) for a in answers_], rt.log(), [a.request_id or "-" for a in answers_], task]
+                records[name] = [[record(a) for a in answers_], rt.log(), [a.request_id for a in answers_ if a.request_id], task]
             results[name] = None
         except Exception as e:
             results[name] = e

@@ -112,17 +112,16 @@ class LoggingFinder(object):
     def find_spec(name, path=None, target=None):
         if name != "logging":
             return None
-        sys.meta_path.remove(LoggingFinder)
-        for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                break
-        else:
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not LoggingFinder)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None:
             return None
         loader = spec.loader
 
         def exec_module(module):
             del loader.exec_module  # the loader's own shows again
+            if LoggingFinder in sys.meta_path:
+                sys.meta_path.remove(LoggingFinder)
             loader.exec_module(module)
             set_up_logging(module)
         loader.exec_module = exec_module
@@ -328,7 +327,7 @@ def encode(value):
                 marshal.dumps(value, 2)  # refuses all but plain types, fast
                 break
         text = "".join(_json.make_encoder({}, default, encode_string, None, ": ", ", ", False, False, True)(value, 0))
-    except (Odd, TypeError, ValueError):
+    except (Odd, TypeError, ValueError, RuntimeError):
         text = later().encode_slowly(value)
     return text if str is bytes else text.encode("utf-8", "backslashreplace")
 

@@ -10,8 +10,7 @@ from _kennel import Fault, SocketError, default, encode, post, unmarshal, variab
 def text_of(error):
     """Gives str(error) as text, whatever that method does."""
     try:
-        text = str(error) if str is not bytes else unicode(error)  # noqa: F821, Python 2's name
-        return text
+        return str(error) if str is not bytes else unicode(error)  # noqa: F821, Python 2's name
     except Exception:
         try:
             return str(error).decode("utf-8", "replace")
