@@ -157,11 +157,14 @@ pub fn folders() -> Vec<PathBuf> {
     }
     let mut all = Vec::new();
     if let Ok(exe) = std::env::current_exe() {
-        // PREFIX/bin/kennel, then target/PROFILE/kennel and target/PROFILE/deps/TEST.
-        for (up, below) in [(2, "share/kennel/runtimes"), (3, "runtimes"), (4, "runtimes")] {
-            if let Some(base) = exe.ancestors().nth(up) {
-                all.push(base.join(below));
-            }
+        let above = |levels: usize| exe.ancestors().nth(levels);
+        // PREFIX/bin/kennel.
+        all.extend(above(2).map(|prefix| prefix.join("share/kennel/runtimes")));
+        // target/PROFILE/kennel, target/PROFILE/deps/TEST, target/TRIPLE/PROFILE/kennel.
+        for levels in [2, 3] {
+            let target =
+                above(levels).filter(|folder| folder.file_name().is_some_and(|n| n == "target"));
+            all.extend(target.and_then(Path::parent).map(|project| project.join("runtimes")));
         }
     }
     all.push("/usr/share/kennel/runtimes".into());
@@ -586,9 +589,11 @@ fn versions_in(text: &str, lines: Option<&str>) -> Vec<String> {
     }
 }
 
-/// The first `N.N(.N)*` of a text; Java's `1.8.0` counts as 8.
+/// The first `N.N(.N)*` of a text, or its first number where there is none (a JVM's first release is `21`); Java's
+/// `1.8.0` counts as 8.
 fn first_version(text: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let mut number = None;
     for (at, _) in text.char_indices().filter(|(_, c)| c.is_ascii_digit()) {
         let before = text[..at].chars().next_back();
         if before.is_some_and(|c| is_part(c) || c.is_ascii_alphabetic() && c != 'v') {
@@ -605,8 +610,9 @@ fn first_version(text: &str) -> Option<String> {
                     .to_owned(),
             );
         }
+        number.get_or_insert_with(|| version.to_owned());
     }
-    None
+    number
 }
 
 /// Whether `found` is `wanted` or a patch of it: 3.11.7 is 3.11 and 3, not 3.1.
@@ -631,6 +637,10 @@ mod tests {
             ("openjdk version \"17.0.15\" 2025-04-15", Some("17.0.15")),
             ("openjdk version \"1.8.0_402\"", Some("8.0")),
             ("Microsoft.NETCore.App 8.0.4 [/x]", Some("8.0.4")),
+            (
+                "openjdk version \"21\" 2023-09-19\nOpenJDK Runtime Environment (build 21+35)",
+                Some("21"),
+            ),
             ("no version", None),
         ] {
             assert_eq!(first_version(text).as_deref(), version, "{text}");

@@ -503,7 +503,8 @@ fn a_runtime_that_gives_up_after_413_is_no_success() {
     ) else {
         return;
     };
-    run(&function).run().is_error("Runtime.ExitError", "Runtime exited with error: exit status 13");
+    let error = run(&function).run().exits(1).json();
+    assert_eq!(error["errorType"], "Function.ResponseSizeTooLarge");
 }
 
 #[test]

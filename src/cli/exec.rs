@@ -67,6 +67,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let absolute = std::path::absolute(path)
             .with_context(|| format!("cannot resolve `{}`", path.display()));
         let target = absolute.map_err(Failure::usage)?;
+        let reserved = ["/", "/proc", "/dev", "/tmp", "/etc", "/run"];
+        if reserved.iter().any(|r| target.as_os_str() == *r) || target.starts_with("/proc") {
+            let error =
+                anyhow!("`{}` cannot be shown in the sandbox, which has its own", target.display());
+            return Err(Failure::usage(error).hint("name a folder or file beneath it"));
+        }
         let source = std::fs::canonicalize(&target)
             .with_context(|| format!("cannot show `{}` in the sandbox", path.display()))
             .map_err(Failure::usage)?;
@@ -101,7 +107,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let exec_failed = sandbox.exec_failed.clone();
     let end = wait(&sandbox, &signals, args.timeout.map(|s| began + Duration::from_secs(s)));
     let degraded: Vec<&str> = sandbox.degraded.iter().map(|d| d.name()).collect();
-    let degraded = degraded.join(",");
     let (usage, remains) = sandbox.finish();
     remains.remove_in_background(&layout);
     let wall = began.elapsed();

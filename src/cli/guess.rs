@@ -34,6 +34,7 @@ pub fn guess(
     root: &Path,
     catalogue: &Catalogue,
     only: Option<&str>,
+    handler_wanted: bool,
 ) -> Result<Guessed, GuessError> {
     let mut found: Vec<Guessed> = Vec::new();
     for language in catalogue.languages.iter().filter(|l| only.is_none_or(|name| l.name() == name))
@@ -45,6 +46,9 @@ pub fn guess(
     // A program named `bootstrap` is the package's own runtime, whatever else lies beside it.
     if let Some(own) = found.iter().find(|g| g.language == "provided") {
         return Ok(own.clone());
+    }
+    if !handler_wanted {
+        found.iter_mut().for_each(|guessed| guessed.handler = None);
     }
     found.dedup();
     match found.as_slice() {

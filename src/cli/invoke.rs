@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long)]
     handler: Option<String>,
     /// Event: JSON, @FILE, or - for stdin
-    #[arg(long, default_value = "{}")]
+    #[arg(long, default_value = "{}", allow_hyphen_values = true)]
     event: String,
     /// Memory in MB, 128 to 10240; CPU comes in proportion, one core at 1769
     #[arg(long, default_value_t = DEFAULT_MEMORY_MB)]
@@ -122,8 +122,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             .map(|r| RuntimeFiles { runtime_dir: r.runtime_dir.clone(), binds: r.binds.clone() })
             .collect(),
         operator_trees: Vec::new(),
-        tree_store: work.store(),
+        tree_store: work.canonical_store().map_err(Failure::host)?,
         allow_degraded,
+        host_network: args.network == "host",
     };
     let cleanup = work.path.clone();
     // From here on the folder is the launcher's to remove, however this process ends.
@@ -151,13 +152,17 @@ fn confined(
     memory: MemoryMib,
     event: Vec<u8>,
 ) -> Result<ExitCode, Failure> {
+    // From here on the folder is reached from within: what lies above it may be closed to the server.
+    std::env::set_current_dir(&work.path)
+        .context("cannot enter the folder of this run")
+        .map_err(Failure::host)?;
     confine::become_server(work.ids).map_err(Failure::host)?;
-    let store = TreeStore::open_scratch(work.store()).map_err(package_failure)?;
+    let store = TreeStore::open_scratch(STORE).map_err(package_failure)?;
     let packages = std::iter::once((code, args.path.as_path()));
     let packages: Vec<_> =
         packages.chain(layers.into_iter().zip(args.layers.iter().map(PathBuf::as_path))).collect();
     // Folders first, while what the caller may read can be read; zips, which an enemy wrote, behind every wall.
-    let mut trees: Vec<Option<(Tree, PathBuf)>> = Vec::new();
+    let mut trees: Vec<Option<(Tree, PathBuf, u64)>> = Vec::new();
     for (opened, path) in &packages {
         trees.push(match opened {
             Opened::Folder(_) => Some(unpack(opened, path, &store)?),
@@ -167,7 +172,7 @@ fn confined(
     // Landlock's first version cannot allow the rename of a finished tree into its place.
     let seal_late = crate::sandbox::landlock_abi() == 1;
     if !seal_late {
-        confine::seal(&work.path).map_err(Failure::host)?;
+        confine::seal(Path::new(".")).map_err(Failure::host)?;
     }
     let mut unpacked = Vec::new();
     for ((opened, path), tree) in packages.iter().zip(trees) {
@@ -177,12 +182,20 @@ fn confined(
         });
     }
     if seal_late {
-        confine::seal(&work.path).map_err(Failure::host)?;
+        confine::seal(Path::new(".")).map_err(Failure::host)?;
+    }
+    let total: u64 = unpacked.iter().map(|u| u.2).sum();
+    if total > package::AWS_UNZIPPED_BYTES {
+        let error = anyhow!(
+            "code and layers unpack to {total} bytes together, and {} are allowed",
+            package::AWS_UNZIPPED_BYTES
+        );
+        return Err(Failure::usage(error));
     }
     let mut unpacked = unpacked.into_iter();
-    let (code_tree, code_path) =
+    let (code_tree, code_path, _) =
         unpacked.next().ok_or_else(|| Failure::usage(anyhow!("no package")))?;
-    let layer_trees = unpacked.map(|(tree, _)| tree).collect();
+    let layer_trees = unpacked.map(|(tree, ..)| tree).collect();
     let (index, handler) = choose(args, &code_path, catalogue, resolved)?;
     let runtime = resolved[index].clone();
     let region = "us-east-1".to_owned();
@@ -271,7 +284,11 @@ fn print(json: bool, completed: Completed, sink: LogSink) -> Result<ExitCode, Fa
             stdout.write_all(object.as_bytes()).and_then(|()| stdout.flush())
         }
     };
-    written.context("cannot write the result to stdout").map_err(Failure::usage)?;
+    written.context("cannot write the result to stdout").map_err(|error| Failure {
+        code: EXIT_FUNCTION_ERROR,
+        error,
+        hint: None,
+    })?;
     Ok(code)
 }
 
@@ -409,7 +426,7 @@ fn choose(
         return Ok((0, args.handler.clone().unwrap_or_else(|| "bootstrap".into())));
     }
     let flags = "name them: --runtime NAME --handler HANDLER; `kennel runtimes` lists the runtimes";
-    let guessed = match guess::guess(code, catalogue, only) {
+    let guessed = match guess::guess(code, catalogue, only, args.handler.is_none()) {
         Ok(guessed) => guessed,
         Err(GuessError::NoRuntime) if only.is_some() => {
             return Err(Failure::usage(GuessError::NoHandler).hint(flags));
@@ -430,9 +447,13 @@ fn choose(
     }
 }
 
-fn unpack(opened: &Opened, path: &Path, store: &TreeStore) -> Result<(Tree, PathBuf), Failure> {
+fn unpack(
+    opened: &Opened,
+    path: &Path,
+    store: &TreeStore,
+) -> Result<(Tree, PathBuf, u64), Failure> {
     let limits = package::Limits {
-        // A build by pip or npm may hold both LICENSE and license; Linux keeps them apart.
+        // A reviewer on a case-insensitive disk must see the tree that runs here.
         case_collisions: package::CaseCollisions::Refuse,
         ..package::Limits::default()
     };
@@ -452,7 +473,7 @@ fn unpack(opened: &Opened, path: &Path, store: &TreeStore) -> Result<(Tree, Path
             hint,
         }
     })?;
-    Ok((Tree::Stored(tree.digest.hex()), tree.path))
+    Ok((Tree::Stored(tree.digest.hex()), tree.path, tree.unzipped_bytes))
 }
 
 /// Shows how far a long unpacking is, on a terminal.
@@ -500,6 +521,9 @@ fn pool_failure(error: PoolError) -> Failure {
     }
 }
 
+/// The tree store in a run's folder.
+const STORE: &str = "trees";
+
 /// A folder of this run alone: the trees, and nothing else.
 struct WorkFolder {
     path: PathBuf,
@@ -525,7 +549,13 @@ impl WorkFolder {
         Ok(folder)
     }
 
+    /// For the launcher: with no symbolic link in its path.
+    fn canonical_store(&self) -> anyhow::Result<PathBuf> {
+        let store = self.store();
+        fs::canonicalize(&store).with_context(|| format!("cannot resolve `{}`", store.display()))
+    }
+
     fn store(&self) -> PathBuf {
-        self.path.join("trees")
+        self.path.join(STORE)
     }
 }

@@ -7,6 +7,7 @@ mod invoke;
 mod output;
 mod runtimes;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -71,6 +72,12 @@ impl Failure {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // prints usage and exits with 2 by itself
+    let level = std::env::var("KENNEL_LOG").ok().and_then(|l| l.parse().ok());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing::Level::WARN))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let result = match cli.command {
         Command::Invoke(args) => invoke::run(*args),
         Command::Exec(args) => exec::run(args),

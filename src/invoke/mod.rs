@@ -81,12 +81,12 @@ pub async fn run_once<S: Sink>(
         let note = format!(
             "kennel: {name} ({language} {wanted}) runs on {language} {version}, the nearest newer one here\n"
         );
-        instance.log.note(&note).await;
+        instance.log.note(&note);
     }
     if let Some((program, errno)) = instance.exec_failed() {
         let why = std::io::Error::from_raw_os_error(*errno);
         let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
-        instance.log.note(&note).await;
+        instance.log.note(&note);
     }
     let mut init = instance.init(pool::INIT_TIMEOUT).await;
     let init_duration = instance.started.elapsed();
@@ -100,16 +100,16 @@ pub async fn run_once<S: Sink>(
             "INIT_REPORT Init Duration: {:.2} ms\tPhase: init\tStatus: timeout\n",
             init_duration.as_secs_f64() * 1000.0
         );
-        instance.log.note(&text).await;
+        instance.log.note(&text);
         let (_, sink) = instance.release().await?;
         instance =
             Instance::start(launcher.clone(), wanted(launcher, function, &log_names), sink).await?;
         instance.log.begin();
         report_init = None;
-        instance.log.note(&lines::start(id, &function.version)).await;
+        instance.log.note(&lines::start(id, &function.version));
         init = instance.init(function.timeout).await;
     } else {
-        instance.log.note(&lines::start(id, &function.version)).await;
+        instance.log.note(&lines::start(id, &function.version));
     }
     let bytes_in = request.payload.len() as u64;
     let outcome = match init {
@@ -136,9 +136,9 @@ pub async fn run_once<S: Sink>(
     if let Err(error) = &result
         && let Some(line) = &error.log_line
     {
-        instance.log.note(line).await;
+        instance.log.note(line);
     }
-    instance.log.note(&lines::end(id)).await;
+    instance.log.note(&lines::end(id));
     let usage = instance.usage();
     let billed = lines::billed(duration);
     let report = lines::Report {
@@ -150,7 +150,7 @@ pub async fn run_once<S: Sink>(
         init: report_init,
         status: status.as_line(),
     };
-    instance.log.note(&report.line()).await;
+    instance.log.note(&report.line());
     let log_tail = instance.log.tail();
     let degraded = instance.degraded().to_vec();
     let log_bytes = instance.log.bytes;
@@ -191,10 +191,7 @@ fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
         runtime: function.runtime_index,
         code: function.code.clone(),
         layers: function.layers.clone(),
-        argv_any: wrapped(
-            runtime.argv_any(&function.handler, function.memory),
-            &function.environment,
-        ),
+        argv_any: wrapped(runtime, function),
         env,
         memory_mib: function.memory.mib(),
         milli_cpu: MilliCpu::while_initialising(function.memory).0,
@@ -206,14 +203,17 @@ fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
     Wanted { launch, function_cpu: MilliCpu::for_memory(function.memory) }
 }
 
-/// Puts the script of `AWS_LAMBDA_EXEC_WRAPPER` before the runtime's own command.
-fn wrapped(argv_any: Vec<Vec<String>>, environment: &[(String, String)]) -> Vec<Vec<String>> {
-    match environment.iter().find(|(k, _)| k == "AWS_LAMBDA_EXEC_WRAPPER") {
-        Some((_, wrapper)) => argv_any
+/// The runtime's command, behind the script of `AWS_LAMBDA_EXEC_WRAPPER` where there is one. As on AWS, a package that
+/// is its own runtime is not wrapped.
+fn wrapped(runtime: &Resolved, function: &Function) -> Vec<Vec<String>> {
+    let argv_any = runtime.argv_any(&function.handler, function.memory);
+    let wrapper = function.environment.iter().find(|(k, _)| k == "AWS_LAMBDA_EXEC_WRAPPER");
+    match (wrapper, &runtime.interpreter) {
+        (Some((_, wrapper)), Some(_)) => argv_any
             .into_iter()
             .map(|argv| std::iter::once(wrapper.clone()).chain(argv).collect())
             .collect(),
-        None => argv_any,
+        _ => argv_any,
     }
 }
 

@@ -27,9 +27,11 @@ pub struct Table {
     pub runtimes: Vec<RuntimeFiles>,
     /// Folders that the operator named.
     pub operator_trees: Vec<PathBuf>,
-    /// The folder with `sha256/HEX`.
+    /// The folder with `sha256/HEX`; its path holds no symbolic link.
     pub tree_store: PathBuf,
     pub allow_degraded: Vec<Degradable>,
+    /// Whether the operator asked for the host's network.
+    pub host_network: bool,
 }
 
 /// Host paths that one runtime has bound read-only.
@@ -52,6 +54,8 @@ enum RequestError {
     Runtime { index: u32 },
     #[error("no code tree `{tree:?}`")]
     Tree { tree: Tree },
+    #[error("the host's network was not asked for when the launcher was started")]
+    HostNetwork,
     #[error(transparent)]
     Spec(#[from] sandbox::SpecError),
     #[error(transparent)]
@@ -179,7 +183,11 @@ fn launch(
 
 /// Checks a request again, on this side of the door, and resolves its ids.
 fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> {
+    if wanted.host_network && !table.host_network {
+        return Err(RequestError::HostNetwork);
+    }
     let memory = MemoryMib::new(wanted.memory_mib)?;
+    let most = MilliCpu::while_initialising(memory);
     let runtime = usize::try_from(wanted.runtime).ok().and_then(|i| table.runtimes.get(i));
     let runtime = runtime.ok_or(RequestError::Runtime { index: wanted.runtime })?;
     let resolve =
@@ -194,17 +202,25 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
         .map(|path| Mount { source: Source::Bind(path.clone()), target: path.clone() })
         .collect();
     mounts.push(bind(runtime.runtime_dir.clone(), RUNTIME_DIR));
-    mounts.push(bind(resolve(&wanted.code)?, TASK_ROOT));
+    let tree = |source: PathBuf, target: &str| Mount {
+        source: Source::Tree(source),
+        target: target.into(),
+    };
+    mounts.push(tree(resolve(&wanted.code)?, TASK_ROOT));
     let layers = wanted.layers.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
     match layers.len() {
         0 => {}
-        1 => mounts.extend(layers.into_iter().map(|l| bind(l, LAYER_ROOT))),
+        1 => mounts.extend(layers.into_iter().map(|l| tree(l, LAYER_ROOT))),
         _ => mounts.push(Mount { source: Source::Overlay(layers), target: LAYER_ROOT.into() }),
     }
     Ok(SandboxSpec {
         env: wanted.env.clone(),
         cwd: TASK_ROOT.into(),
-        limits: Limits { memory, cpu: MilliCpu(wanted.milli_cpu), pids: wanted.pids.min(32_768) },
+        limits: Limits {
+            memory,
+            cpu: MilliCpu(wanted.milli_cpu).min(most),
+            pids: wanted.pids.min(32_768),
+        },
         mounts,
         tmp_mib: wanted.tmp_mib.min(10_240),
         network: if wanted.host_network { Network::Host } else { Network::Loopback },
@@ -215,6 +231,8 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
     })
 }
 
+/// The path of a tree. The server owns the store, so the sandbox follows no symbolic link on the way there
+/// ([`Source::Tree`]).
 fn resolve(tree: &Tree, table: &Table) -> Option<PathBuf> {
     match tree {
         Tree::Stored(hex) => {
@@ -228,6 +246,8 @@ fn resolve(tree: &Tree, table: &Table) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -238,10 +258,8 @@ mod tests {
             ..Table::default()
         };
         let hex = "0123456789abcdef".repeat(4);
-        assert_eq!(
-            resolve(&Tree::Stored(hex.clone()), &table),
-            Some(format!("/store/sha256/{hex}").into())
-        );
+        let path = resolve(&Tree::Stored(hex.clone()), &table);
+        assert_eq!(path, Some(format!("/store/sha256/{hex}").into()));
         let upper = hex.to_uppercase();
         for bad in ["", "..", "../../etc", "/etc", &hex[1..], &upper, &format!("{}/..", &hex[3..])]
         {
@@ -249,5 +267,34 @@ mod tests {
         }
         assert_eq!(resolve(&Tree::Operator(0), &table), Some("/code".into()));
         assert_eq!(resolve(&Tree::Operator(1), &table), None);
+    }
+
+    #[test]
+    fn code_is_a_tree_without_links_and_the_network_is_the_operators() {
+        let hex = "f".repeat(64);
+        let table = Table {
+            runtimes: vec![RuntimeFiles { runtime_dir: "/usr".into(), binds: Vec::new() }],
+            tree_store: "/store".into(),
+            ..Table::default()
+        };
+        let launch = Launch {
+            id: 1,
+            runtime: 0,
+            code: Tree::Stored(hex),
+            layers: Vec::new(),
+            argv_any: vec![vec!["true".into()]],
+            env: Vec::new(),
+            memory_mib: 128,
+            milli_cpu: 1000,
+            pids: 16,
+            tmp_mib: 16,
+            rpc: false,
+            host_network: false,
+        };
+        let spec = spec_of(&launch, &table).unwrap();
+        let code = spec.mounts.iter().find(|m| m.target == Path::new(TASK_ROOT)).unwrap();
+        assert!(matches!(&code.source, Source::Tree(path) if path.starts_with(&table.tree_store)));
+        let asked = Launch { host_network: true, ..launch };
+        assert!(matches!(spec_of(&asked, &table), Err(RequestError::HostNetwork)));
     }
 }

@@ -55,10 +55,11 @@ impl<S: Sink> Capture<S> {
         self.tail.iter().copied().collect()
     }
 
-    /// Writes a line of Kennel's own (START, END, REPORT) between the function's.
-    pub async fn note(&mut self, line: &str) {
+    /// Adds a line of Kennel's own (START, END, REPORT) between the function's. Does not wait: a sink that does not
+    /// take it must not hold the function's deadline up.
+    pub fn note(&mut self, line: &str) {
         self.keep(line.as_bytes());
-        self.sink.write(line.as_bytes()).await;
+        self.pending.extend_from_slice(line.as_bytes());
     }
 
     /// Waits for output and passes it on. Never returns once the pipe is closed.
@@ -83,17 +84,19 @@ impl<S: Sink> Capture<S> {
         std::future::pending::<()>().await;
     }
 
-    async fn flush(&mut self) {
+    /// Waits until the sink has everything that was read.
+    pub async fn flush(&mut self) {
         if !self.pending.is_empty() {
             self.sink.write(&self.pending).await;
             self.pending.clear();
         }
     }
 
-    /// Passes on what is in the pipe now: what was printed before the answer belongs to its invocation.
-    pub async fn drain(&mut self) {
-        self.flush().await;
-        let mut left = crate::sys::process::bytes_waiting(self.pipe.get_ref().as_fd()).unwrap_or(0);
+    /// Takes what is in the pipe now: what was printed before the answer belongs to its invocation. Does not wait for
+    /// the sink; a pipe holds a bounded number of bytes.
+    pub fn drain(&mut self) {
+        let waiting = crate::sys::process::bytes_waiting(self.pipe.get_ref().as_fd());
+        let mut left = waiting.unwrap_or(0);
         let mut buffer = vec![0; CHUNK];
         while left > 0 {
             let want = left.min(CHUNK);
@@ -101,7 +104,7 @@ impl<S: Sink> Capture<S> {
                 Ok(length) if length > 0 => {
                     left -= length;
                     self.keep(&buffer[..length]);
-                    self.sink.write(&buffer[..length]).await;
+                    self.pending.extend_from_slice(&buffer[..length]);
                 }
                 _ => break,
             }
@@ -139,11 +142,13 @@ mod tests {
         let (read, write) = nix::unistd::pipe().unwrap();
         let mut capture = Capture::new(read, Memory::default()).unwrap();
         nix::unistd::write(&write, b"earlier").unwrap();
-        capture.drain().await;
+        capture.drain();
+        capture.flush().await;
         capture.begin();
         let long: Vec<u8> = (0..6000).map(|i| b'a' + u8::try_from(i % 26).unwrap()).collect();
         nix::unistd::write(&write, &long).unwrap();
-        capture.drain().await;
+        capture.drain();
+        capture.flush().await;
         assert_eq!(capture.tail(), long[6000 - TAIL_BYTES..]);
         assert_eq!(capture.bytes, 6000);
         assert_eq!(capture.into_sink().0.len(), 6007, "every byte reached the sink");

@@ -189,7 +189,7 @@ impl<S: Sink> Instance<S> {
             }
             Init::Exited(_) => self.die(),
         }
-        self.log.drain().await;
+        self.log.drain();
         init
     }
 
@@ -204,6 +204,7 @@ impl<S: Sink> Instance<S> {
         let request_id = invocation.request_id.clone();
         self.session.offer(invocation);
         let mut streamed = BytesMut::new();
+        let mut streaming_attempt = 0;
         let outcome = loop {
             // Wall clock, as the function's own deadline is: a clock set forward ends it, one set back is seen again here.
             let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
@@ -215,10 +216,13 @@ impl<S: Sink> Instance<S> {
                             Answer::Response(body) => Answered::Response(body),
                             Answer::Streamed { error } => Answered::Streamed { body: streamed.split().freeze(), error },
                             Answer::Error { error_type, body } => Answered::Error { error_type, body },
-                            Answer::TooLarge { .. } => continue,
                         });
                     }
-                    Some(Event::Chunk { request_id: id, bytes }) if id == request_id => {
+                    Some(Event::Chunk { request_id: id, attempt, bytes }) if id == request_id => {
+                        if attempt != streaming_attempt {
+                            streamed.clear();
+                            streaming_attempt = attempt;
+                        }
                         streamed.extend_from_slice(&bytes);
                     }
                     Some(_) => {}
@@ -233,11 +237,24 @@ impl<S: Sink> Instance<S> {
                 () = self.log.pump() => {}
             }
         };
+        // A runtime that ended because its answer was refused: the size is the reason that counts.
+        let refused = match &outcome {
+            Outcome::Exited(_) => self.session.refused_size(),
+            _ => None,
+        };
+        let outcome = match refused {
+            Some(Answer::Error { error_type, body }) => {
+                self.die();
+                Outcome::Answered(Answered::Error { error_type, body })
+            }
+            _ => outcome,
+        };
         match outcome {
+            Outcome::Answered(_) if self.state == State::Dead => {}
             Outcome::Answered(_) => self.state = State::Idle,
             Outcome::Exited(_) | Outcome::TimedOut => self.die(),
         }
-        self.log.drain().await;
+        self.log.drain();
         outcome
     }
 
@@ -259,9 +276,11 @@ impl<S: Sink> Instance<S> {
     /// The launcher is gone.
     pub async fn release(mut self) -> Result<(Usage, S), PoolError> {
         self.die();
-        self.log.drain().await;
+        self.log.drain();
         self.doors.abort_all();
         let usage = self.launcher.release(self.handle.id).await?;
+        // Only now: whoever reads the log may take his time, and the sandbox is gone.
+        self.log.flush().await;
         Ok((usage, self.log.into_sink()))
     }
 }

@@ -109,7 +109,16 @@ async fn connection(session: Arc<Session>, stream: impl AsyncRead + AsyncWrite +
 
 type Reply = Response<Full<Bytes>>;
 
-async fn route(session: &Session, connection: u64, request: Request<Incoming>) -> Reply {
+async fn route(session: &Session, connection: u64, mut request: Request<Incoming>) -> Reply {
+    let reply = answer(session, connection, &mut request).await;
+    // A refused body is read to its end, or the client would find its connection broken instead of the reason.
+    if reply.status() != StatusCode::OK && reply.status() != StatusCode::ACCEPTED {
+        drain(request.body_mut()).await;
+    }
+    reply
+}
+
+async fn answer(session: &Session, connection: u64, request: &mut Request<Incoming>) -> Reply {
     let Some(path) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
         return error(
             StatusCode::NOT_FOUND,
@@ -172,45 +181,44 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-async fn response(session: &Session, id: &str, request: Request<Incoming>) -> Reply {
+async fn response(session: &Session, id: &str, request: &mut Request<Incoming>) -> Reply {
     if let Err(refusal) = session.begin_answer(id) {
         return refuse(refusal);
     }
     // Whatever happens from here, an answer that was not finished leaves the invocation open.
-    let guard = Abandon(session, id);
+    let _guard = Abandon(session, id);
     let streaming = header(request.headers(), "lambda-runtime-function-response-mode")
         .is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
     let kind = header(request.headers(), "lambda-runtime-function-error-type").map(str::to_owned);
     let answer = if streaming {
-        stream(session, id, request.into_body()).await
+        stream(session, id, request.body_mut()).await
     } else {
-        match read(request.into_body(), MAX_RESPONSE_BYTES).await {
+        match read(request.body_mut(), MAX_RESPONSE_BYTES).await {
             // The Go client of AWS posts errors here too, marked by the header.
             Ok(body) => match kind {
                 Some(error_type) => Ok(Answer::Error { error_type, body }),
                 None => Ok(Answer::Response(body)),
             },
-            Err(ReadError::TooLarge { bytes }) => Ok(Answer::TooLarge { bytes }),
+            Err(ReadError::TooLarge { bytes }) => Err(too_large(session, bytes)),
             Err(ReadError::CutShort) => Err(cut_short()),
         }
     };
     match answer {
-        // The runtime learns that its answer was too large and says so itself: the invocation stays open for that.
-        Ok(Answer::TooLarge { bytes }) => {
-            drop(guard);
-            let text = format!(
-                "Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes); got {bytes} or more."
-            );
-            let mut reply = error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text);
-            reply.headers_mut().insert("connection", HeaderValue::from_static("close"));
-            reply
-        }
         Ok(answer) => {
             let done = session.finish_answer(id, answer).await;
             done.map_or_else(refuse, |()| accepted())
         }
         Err(reply) => reply,
     }
+}
+
+/// The runtime learns that its answer was too large and may say so itself: the invocation stays open for that.
+fn too_large(session: &Session, bytes: usize) -> Reply {
+    session.answer_too_large(bytes);
+    let text = format!("Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes).");
+    let mut reply = error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text);
+    reply.headers_mut().insert("connection", HeaderValue::from_static("close"));
+    reply
 }
 
 struct Abandon<'a>(&'a Session, &'a str);
@@ -222,7 +230,7 @@ impl Drop for Abandon<'_> {
 }
 
 /// Passes chunks on as they come. The end is in the trailers: an error there, or success.
-async fn stream(session: &Session, id: &str, mut body: Incoming) -> Result<Answer, Reply> {
+async fn stream(session: &Session, id: &str, body: &mut Incoming) -> Result<Answer, Reply> {
     let mut total = 0;
     let mut failure = None;
     while let Some(frame) = body.frame().await {
@@ -257,13 +265,13 @@ fn trailer_error(trailers: &HeaderMap) -> Option<(String, Bytes)> {
     Some((kind.into(), body.into()))
 }
 
-async fn invocation_error(session: &Session, id: &str, request: Request<Incoming>) -> Reply {
+async fn invocation_error(session: &Session, id: &str, request: &mut Request<Incoming>) -> Reply {
     if let Err(refusal) = session.begin_answer(id) {
         return refuse(refusal);
     }
     let guard = Abandon(session, id);
     let error_type = error_type(request.headers());
-    let reply = match read(request.into_body(), MAX_ERROR_BYTES).await {
+    let reply = match read(request.body_mut(), MAX_ERROR_BYTES).await {
         Ok(body) => {
             let done = session.finish_answer(id, Answer::Error { error_type, body }).await;
             done.map_or_else(refuse, |()| accepted())
@@ -279,9 +287,9 @@ async fn invocation_error(session: &Session, id: &str, request: Request<Incoming
     reply
 }
 
-async fn init_error(session: &Session, request: Request<Incoming>) -> Reply {
+async fn init_error(session: &Session, request: &mut Request<Incoming>) -> Reply {
     let error_type = error_type(request.headers());
-    match read(request.into_body(), MAX_ERROR_BYTES).await {
+    match read(request.body_mut(), MAX_ERROR_BYTES).await {
         Ok(body) => session.init_error(error_type, body).await.map_or_else(refuse, |()| accepted()),
         Err(ReadError::TooLarge { .. }) => error(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -302,12 +310,12 @@ enum ReadError {
 }
 
 /// Reads a whole body of at most `limit` bytes; room is made for what has come, never for what was announced.
-async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
+async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, ReadError> {
     if let Some(announced) = body.size_hint().exact()
         && announced > limit as u64
     {
         // Drained, so that a client that writes first and reads afterwards sees the status.
-        drain(&mut body).await;
+        drain(body).await;
         return Err(ReadError::TooLarge {
             bytes: usize::try_from(announced).unwrap_or(usize::MAX),
         });
@@ -317,7 +325,7 @@ async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
         let Ok(data) = frame.map_err(|_| ReadError::CutShort)?.into_data() else { continue };
         if all.len() + data.len() > limit {
             let bytes = all.len() + data.len();
-            drain(&mut body).await;
+            drain(body).await;
             return Err(ReadError::TooLarge { bytes });
         }
         all.extend_from_slice(&data);

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::go_rpc::{Client, Deadline, GoRpcError, InvokeRequest};
@@ -43,10 +42,9 @@ pub async fn serve(session: Arc<Session>, socket: OwnedFd, port: u16) {
                     body: serde_json::to_vec(&error).unwrap_or_default().into(),
                 },
             },
-            Err(GoRpcError::ResponseTooLarge { bytes }) => Answer::Error {
-                error_type: "Function.ResponseSizeTooLarge".into(),
-                body: too_large(bytes),
-            },
+            Err(GoRpcError::ResponseTooLarge { bytes }) => {
+                Session::too_large_answer(usize::try_from(bytes).unwrap_or(usize::MAX))
+            }
             // The program is gone or talks nonsense: its end, or the deadline, ends the invocation.
             Err(_) => return,
         };
@@ -54,15 +52,6 @@ pub async fn serve(session: Arc<Session>, socket: OwnedFd, port: u16) {
             return;
         }
     }
-}
-
-fn too_large(bytes: u64) -> Bytes {
-    let text = format!(
-        "Response payload size ({bytes} bytes) exceeded maximum allowed payload size (6291556 bytes)."
-    );
-    let body =
-        serde_json::json!({ "errorMessage": text, "errorType": "Function.ResponseSizeTooLarge" });
-    body.to_string().into()
 }
 
 /// The socket belongs to the sandbox's network namespace, so 127.0.0.1 is the sandbox's own.

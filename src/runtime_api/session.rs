@@ -38,9 +38,10 @@ pub enum Event {
         request_id: String,
         answer: Answer,
     },
-    /// A streamed answer's bytes, before its end.
+    /// A streamed answer's bytes, before its end. A new `attempt` begins anew: the one before broke off.
     Chunk {
         request_id: String,
+        attempt: u64,
         bytes: Bytes,
     },
     /// `next` was asked for again after an answer: the runtime is idle.
@@ -57,10 +58,6 @@ pub enum Answer {
     Error {
         error_type: String,
         body: Bytes,
-    },
-    /// Over [`MAX_RESPONSE_BYTES`].
-    TooLarge {
-        bytes: usize,
     },
 }
 
@@ -80,6 +77,10 @@ struct State {
     current: Option<(Invocation, u64)>,
     /// A response is being read.
     answering: bool,
+    /// How many answers were begun.
+    attempts: u64,
+    /// An answer to the current invocation was refused for its size; the runtime may still say so itself.
+    too_large: Option<usize>,
     init_done: bool,
     answered_since_next: bool,
     open_connections: HashMap<u64, ()>,
@@ -134,6 +135,16 @@ impl Session {
     /// An invocation whose connection broke before it was answered is handed out again: a `next` that was abandoned
     /// must not swallow an event. Dropping this future takes nothing.
     pub async fn next(&self, connection: u64) -> Invocation {
+        // An answer that was refused for its size, and no word about it since: that is the error.
+        let gave_up = {
+            let mut state = self.state();
+            state.too_large.take().and_then(|bytes| Some((state.current.take()?.0, bytes)))
+        };
+        if let Some((invocation, bytes)) = gave_up {
+            let answer = Self::too_large_answer(bytes);
+            let event = Event::Answer { request_id: invocation.request_id, answer };
+            let _ = self.events.send(event).await;
+        }
         let first = {
             let mut state = self.state();
             let first = !std::mem::replace(&mut state.init_done, true);
@@ -180,6 +191,7 @@ impl Session {
             return Err(Refusal::UnknownRequestId);
         }
         state.answering = true;
+        state.attempts += 1;
         Ok(())
     }
 
@@ -196,10 +208,15 @@ impl Session {
     /// # Errors
     /// [`Refusal::UnknownRequestId`] once the deadline has passed.
     pub async fn chunk(&self, request_id: &str, bytes: Bytes) -> Result<(), Refusal> {
-        if self.state().current.as_ref().is_none_or(|(i, _)| i.request_id != request_id) {
-            return Err(Refusal::UnknownRequestId);
-        }
-        let _ = self.events.send(Event::Chunk { request_id: request_id.into(), bytes }).await;
+        let attempt = {
+            let state = self.state();
+            if state.current.as_ref().is_none_or(|(i, _)| i.request_id != request_id) {
+                return Err(Refusal::UnknownRequestId);
+            }
+            state.attempts
+        };
+        let event = Event::Chunk { request_id: request_id.into(), attempt, bytes };
+        let _ = self.events.send(event).await;
         Ok(())
     }
 
@@ -214,11 +231,33 @@ impl Session {
                 return Err(Refusal::UnknownRequestId);
             }
             state.current = None;
+            state.too_large = None;
             state.answering = false;
             state.answered_since_next = true;
         }
         let _ = self.events.send(Event::Answer { request_id: request_id.into(), answer }).await;
         Ok(())
+    }
+
+    /// An answer to the current invocation was over the limit. If the runtime says nothing more about it, that is the
+    /// invocation's error: see [`Self::refused_size`].
+    pub fn answer_too_large(&self, bytes: usize) {
+        self.state().too_large = Some(bytes);
+    }
+
+    /// The error of an invocation whose runtime ended after its answer was refused for its size.
+    pub fn refused_size(&self) -> Option<Answer> {
+        self.state().too_large.map(Self::too_large_answer)
+    }
+
+    /// AWS's error for an answer over [`MAX_RESPONSE_BYTES`].
+    pub fn too_large_answer(bytes: usize) -> Answer {
+        let kind = "Function.ResponseSizeTooLarge";
+        let text = format!(
+            "Response payload size ({bytes} bytes) exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+        );
+        let body = format!("{{\"errorMessage\":\"{text}\",\"errorType\":\"{kind}\"}}");
+        Answer::Error { error_type: kind.into(), body: body.into() }
     }
 
     /// # Errors

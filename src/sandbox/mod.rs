@@ -171,7 +171,7 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
         outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
         tmp_device: scratch.as_ref().map(|s| s.device.path.as_path()),
         report: Some(report_inside),
-        status: status_inside,
+        status: Some(status_inside),
         log: log_inside,
     };
     // SAFETY is the wrapper's: this process has one thread.
@@ -207,7 +207,10 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
     }
     // The loop device lives on in the sandbox's mount.
     drop(scratch);
-    sandbox.files.set_cpu(spec.limits.cpu).map_err(process)?;
+    if let Err(error) = sandbox.files.set_cpu(spec.limits.cpu) {
+        sandbox.destroy();
+        return Err(process(error));
+    }
     Ok(sandbox)
 }
 

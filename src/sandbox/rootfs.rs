@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag};
 
@@ -135,6 +136,10 @@ pub fn build(
     for wanted in mounts {
         match &wanted.source {
             Source::Bind(source) => pieces.push(piece(source, &wanted.target)?),
+            Source::Tree(source) => {
+                let folder = open_folder(source)?;
+                pieces.push(piece(Path::new(&fd_path(&folder)), &wanted.target)?);
+            }
             Source::Overlay(layers) => pieces.push(overlay(layers, &wanted.target)?),
         }
     }
@@ -221,14 +226,25 @@ fn piece(source: &Path, target: &Path) -> Result<Piece, Failed> {
     Ok(Piece { tree, target: target.into(), is_folder })
 }
 
+/// Opens a folder without following a symbolic link anywhere in its path.
+fn open_folder(path: &Path) -> Result<OwnedFd, Failed> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let opened = openat2(nix::fcntl::AT_FDCWD, path, how).map_err(io::Error::from);
+    on(|| path.display().to_string(), opened)
+}
+
+/// A path for an open descriptor, where a call takes paths alone.
+fn fd_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 fn overlay(layers: &[PathBuf], target: &Path) -> Result<Piece, Failed> {
     let on_target = || target.display().to_string();
-    // The first of `lowerdir` is on top; `:` and `\` in a path are escaped.
-    let lower: Vec<String> = layers
-        .iter()
-        .rev()
-        .map(|l| l.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:"))
-        .collect();
+    let layers = layers.iter().map(|l| open_folder(l)).collect::<Result<Vec<_>, _>>()?;
+    // By descriptor: fsconfig(2) takes at most 255 bytes, and `:` in a path would need escaping. The first is on top.
+    let lower: Vec<String> = layers.iter().rev().map(fd_path).collect();
     let lower = CString::new(lower.join(":")).unwrap_or_default();
     let options: [(&CStr, Option<&CStr>); 1] = [(c"lowerdir", Some(&lower))];
     let tree = on(on_target, mount::new_filesystem(c"overlay", &options, READ_ONLY))?;
@@ -357,4 +373,23 @@ fn mount_tmp(tmp: &Tmp<'_>) -> Result<(), Failed> {
         nix::mount::mount(Some(source), "tmp", Some(kind), flags, Some(options.as_str()))
             .map_err(io::Error::from),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_behind_a_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("real/tree")).unwrap();
+        symlink("real", base.join("link")).unwrap();
+        symlink("tree", base.join("real/last")).unwrap();
+        assert!(open_folder(&base.join("real/tree")).is_ok());
+        for path in ["link/tree", "real/last"] {
+            let Failed { source, .. } = open_folder(&base.join(path)).unwrap_err();
+            assert_eq!(source.raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+    }
 }

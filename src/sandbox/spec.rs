@@ -70,6 +70,8 @@ pub struct Mount {
 #[derive(Debug, Clone)]
 pub enum Source {
     Bind(PathBuf),
+    /// A folder whose path somebody without privilege could change: no symbolic link in it is followed.
+    Tree(PathBuf),
     /// Trees laid over each other, the last on top.
     Overlay(Vec<PathBuf>),
 }

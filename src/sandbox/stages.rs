@@ -29,7 +29,7 @@ pub struct Inside<'a> {
     pub outer: (u32, u32),
     pub tmp_device: Option<&'a Path>,
     pub report: Option<OwnedFd>,
-    pub status: OwnedFd,
+    pub status: Option<OwnedFd>,
     pub log: Option<OwnedFd>,
 }
 
@@ -187,9 +187,11 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
         None => exec(spec, report, log),
         Some(pid) => {
             let _ = oom_score.write_all(b"0");
-            drop((oom_score, report, log));
-            close_stdio();
-            init::reap(pid, &inside.status)
+            // Init shares the sandbox's uid: what the launcher had open, and what its caller had, must not be in it.
+            match inside.status.take().map(sys::process::keep_only) {
+                Some(Ok(status)) => init::reap(pid, &status),
+                _ => sys::process::exit_now(1),
+            }
         }
     }
 }
@@ -285,13 +287,6 @@ fn restrict_paths(spec: &SandboxSpec) -> Result<(), Failed> {
         Ok(Enforced::No) if spec.allows(Degradable::Landlock) => Ok(()),
         Ok(Enforced::No) => Err(failed("kernel", io::Error::from_raw_os_error(libc::ENOSYS))),
         Err(error) => Err(failed(&error.to_string(), io::Error::from_raw_os_error(libc::EINVAL))),
-    }
-}
-
-/// Init keeps none of the program's descriptors.
-fn close_stdio() {
-    for fd in 0..=2 {
-        let _ = nix::unistd::close(fd);
     }
 }
 

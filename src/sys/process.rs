@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -211,6 +211,23 @@ pub fn close_range_from(first: libc::c_uint, cloexec: bool) -> io::Result<()> {
     // SAFETY: no pointers. Callers give up every `OwnedFd` from `first` on: they exec or _exit next.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) })
         .map(drop)
+}
+
+/// Closes every descriptor but `fd`, which becomes number 0.
+///
+/// For a process that goes on with nothing else: its other `OwnedFd`s name nothing afterwards.
+///
+/// # Errors
+/// dup2(2)'s, close_range(2)'s.
+pub fn keep_only(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let raw = fd.into_raw_fd();
+    if raw != 0 {
+        // SAFETY: no pointers; 0 is closed by it, and nothing here uses it again.
+        check(unsafe { libc::dup2(raw, 0) }.into())?;
+    }
+    close_range_from(1, false)?;
+    // SAFETY: 0 is the copy made above, and no other value owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(0) })
 }
 
 /// prctl(2) with one integer argument.

@@ -228,15 +228,21 @@ impl Layout {
                 else {
                     continue;
                 };
-                let alive = fs::read_to_string(format!("/proc/{pid}/comm"))
-                    .is_ok_and(|comm| comm.starts_with("kennel"));
-                if !alive {
+                if !is_kennel(pid) {
                     let _ = fs::write(entry.path().join("cgroup.kill"), "1");
                     let _ = fs::remove_dir(entry.path());
                 }
             }
         }
     }
+}
+
+/// Whether a live process of Kennel's has this pid; one that ended and was not reaped is none.
+fn is_kennel(pid: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)).map(str::trim);
+    field("Name:").is_some_and(|name| name.starts_with("kennel"))
+        && !field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 const GROUP_PREFIX: &str = "kennel-";
