@@ -43,7 +43,10 @@ fn build(name: &str) -> Option<PathBuf> {
     let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
     fs::create_dir_all(&out).expect("a folder");
-    let built = Command::new(clients().join(name).join("build")).arg(&out).output().expect("build");
+    let mut command = Command::new(clients().join(name).join("build"));
+    // What cargo makes for a client stays out of its folder, and apart from Kennel's own.
+    command.arg(&out).env("CARGO_TARGET_DIR", out.join("target"));
+    let built = command.output().expect("build");
     let text = [built.stdout, built.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     if built.status.success() {

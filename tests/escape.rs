@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod common;
+
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
@@ -15,6 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{children, sandboxes, skip, wait_for};
 use serde::Deserialize;
 
 const KENNEL: &str = env!("CARGO_BIN_EXE_kennel");
@@ -36,22 +39,9 @@ struct Row {
     inside: String,
 }
 
-fn skip(reason: &str) {
-    eprintln!("SKIPPED: {reason}");
-    if let Some(file) = std::env::var_os("KENNEL_SKIPPED_FILE") {
-        use std::io::Write;
-        let _ = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)
-            .and_then(|mut f| writeln!(f, "tests/escape.rs: {reason}"));
-    }
-}
-
 /// Compiles the probe; `None` where that cannot be.
 fn probe(folder: &Path) -> Option<PathBuf> {
-    if !nix::unistd::geteuid().is_root() {
-        skip("needs root");
+    if !sandboxes() {
         return None;
     }
     let out = folder.join("probe");
@@ -240,4 +230,56 @@ fn no_two_live_sandboxes_share_a_host_uid() {
     different.dedup();
     assert_eq!(different, uids, "two share a uid");
     assert!(uids.iter().all(|uid| *uid >= kennel::sandbox::HOST_UID_BASE), "{uids:?}");
+}
+
+/// One line of a process's status.
+fn status(pid: u32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+    line.trim().to_owned()
+}
+
+#[test]
+fn what_parses_is_not_root_and_init_holds_nothing() {
+    let mark = common::mark();
+    let code = format!(
+        "import subprocess\ndef handler(event, context):\n    subprocess.run(['sleep', '{mark}'])\n"
+    );
+    let Some(function) = common::python(&code) else { return };
+    let live = function.invoke().args(&["--timeout", "120"]).start();
+    let server = live.pid();
+    wait_for("the function to run", Duration::from_secs(30), || {
+        (!common::processes_with(&mark).is_empty()).then_some(())
+    });
+    // The server parses the zip and speaks to the sandbox.
+    for uid in status(server, "Uid:").split_whitespace() {
+        assert_ne!(uid, "0", "the server's uids");
+    }
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(status(server, set), "0000000000000000", "the server's {set}");
+    }
+    assert_eq!(status(server, "NoNewPrivs:"), "1");
+    // The launcher is root and parses nothing.
+    let launcher = children(server)[0];
+    assert!(status(launcher, "Uid:").starts_with("0\t"));
+    // Init shares the sandbox's uid: it has given up what it could give away.
+    let init = children(launcher)[0];
+    assert_eq!(status(init, "Name:"), "kennel-init");
+    let open: Vec<String> = common::names(Path::new(&format!("/proc/{init}/fd")));
+    assert_eq!(open, ["0"], "init's descriptors: the status pipe alone");
+    let sandbox = common::processes_with(&mark)[0];
+    for pid in [init, sandbox] {
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(status(pid, set), "0000000000000000", "{pid}: {set}");
+        }
+        assert_eq!(status(pid, "NoNewPrivs:"), "1");
+        assert_eq!(status(pid, "Seccomp:"), "2");
+    }
+    let environment = fs::read(format!("/proc/{init}/environ")).unwrap();
+    assert!(
+        environment.iter().all(|byte| *byte == 0),
+        "init's copy of the caller's environment is empty"
+    );
+    live.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(live.wait().code, Some(130));
 }
