@@ -214,7 +214,8 @@ fn try_sandbox() -> Check {
         };
         let layout =
             Layout::detect().and_then(|l| l.prepare().map(|()| l)).map_err(|e| describe(&e))?;
-        let sandbox = sandbox::launch(&spec, &layout, 0).map_err(|e| describe(&e))?;
+        let prepared = sandbox::prepare(&spec).map_err(|e| describe(&e))?;
+        let sandbox = sandbox::launch(&spec, prepared, &layout, 0).map_err(|e| describe(&e))?;
         let status = sandbox::read_status(sandbox.status.as_fd());
         sandbox.destroy();
         match status {

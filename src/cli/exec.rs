@@ -98,16 +98,19 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         allow_degraded,
         ..SandboxSpec::new(vec![args.command.clone()], memory)
     };
+    let began = Instant::now();
+    let prepared = sandbox::prepare(&spec).map_err(Failure::host)?;
     let layout = Layout::detect().and_then(|l| l.prepare().map(|()| l)).map_err(Failure::host)?;
     // A sandbox's init copies this process's memory: the caller's secrets must not be in it.
     crate::sys::process::scrub_environment_single_threaded();
     let signals = block_signals().map_err(Failure::host)?;
-    let began = Instant::now();
-    let sandbox = sandbox::launch(&spec, &layout, 0).map_err(Failure::host)?;
+    let sandbox = sandbox::launch(&spec, prepared, &layout, 0).map_err(Failure::host)?;
     let exec_failed = sandbox.exec_failed.clone();
     let end = wait(&sandbox, &signals, args.timeout.map(|s| began + Duration::from_secs(s)));
     let degraded: Vec<&str> = sandbox.degraded.iter().map(|d| d.name()).collect();
-    let (usage, remains) = sandbox.finish();
+    // Reading what was used takes as long as making a namespace: only for who asks, or where memory may have run out.
+    let killed = matches!(end, End::Killed | End::Exited(ExitStatus::Signaled(libc::SIGKILL)));
+    let (usage, remains) = sandbox.finish(args.json || killed);
     remains.remove_in_background(&layout);
     let wall = began.elapsed();
     if args.json {

@@ -88,6 +88,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
                         // The server's copies are the only ones that count from here.
                         live.log = None;
                         live.listeners = sandbox::Listeners::default();
+                        live.reap_helpers();
                         sandboxes.insert(id, live);
                         sent
                     }
@@ -96,7 +97,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
             }
             Request::Release { id } => match sandboxes.remove(&id) {
                 Some(live) => {
-                    let (usage, remains) = live.finish();
+                    let (usage, remains) = live.finish(true);
                     let reply = Reply::Released {
                         id,
                         memory_peak_bytes: usage.memory_peak_bytes,
@@ -177,7 +178,7 @@ fn launch(
         spec_of(&wanted, table)
     };
     check()
-        .and_then(|spec| Ok(sandbox::launch(&spec, layout, wanted.id)?))
+        .and_then(|spec| Ok(sandbox::launch(&spec, sandbox::prepare(&spec)?, layout, wanted.id)?))
         .map_err(|error| chain_of(&error))
 }
 

@@ -49,7 +49,7 @@ pub use spec::{
 
 use crate::sys;
 use crate::sys::process::{Cloned, Ended};
-use scratch::Scratch;
+use scratch::InTheMaking;
 
 /// The one user inside, as AWS numbers it.
 pub const INSIDE_UID: u32 = 993;
@@ -124,6 +124,8 @@ pub struct Sandbox {
     pub listeners: Listeners,
     /// A descriptor in `/tmp`, to stop its filesystem without writing it back.
     tmp: Option<OwnedFd>,
+    /// The process that made `/tmp`, to be reaped when there is time.
+    maker: Option<InTheMaking>,
     /// Set when the program did not exec.
     pub exec_failed: Option<ExecFailed>,
     /// Protections that are weaker than designed, as the caller allowed.
@@ -133,14 +135,17 @@ pub struct Sandbox {
 /// Where images for `/tmp` lie by default: on disk on every distribution.
 pub const SCRATCH_FOLDER: &str = "/var/tmp";
 
-/// Makes a sandbox and starts its program.
-///
-/// The calling process must be single-threaded. When this returns, the program has exec'd (or could not:
-/// [`Sandbox::exec_failed`]), every protection is in place, and the CPU quota of the spec holds.
+/// What is begun before anything else of a sandbox, since it is done beside it.
+#[derive(Debug)]
+pub struct Prepared {
+    tmp: Option<InTheMaking>,
+}
+
+/// Checks what the host must give, and begins to make `/tmp`. The calling process must be single-threaded.
 ///
 /// # Errors
-/// [`LaunchError`]: whatever could not be set up; nothing of the sandbox is left then.
-pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, LaunchError> {
+/// A protection that this host lacks and that the spec does not allow to be weaker.
+pub fn prepare(spec: &SandboxSpec) -> Result<Prepared, LaunchError> {
     let root = sys::process::is_root();
     if !root && !spec.allows(Degradable::OwnUid) {
         return Err(LaunchError::NotRoot { protection: Degradable::OwnUid.name() });
@@ -148,9 +153,29 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
     if sys::landlock_abi() == 0 && !spec.allows(Degradable::Landlock) {
         return Err(LaunchError::NoLandlock);
     }
+    Ok(Prepared { tmp: start_tmp(spec, root)? })
+}
+
+/// Makes a sandbox and starts its program.
+///
+/// The calling process must be single-threaded. When this returns, the program has exec'd (or could not:
+/// [`Sandbox::exec_failed`]), every protection is in place, and the CPU quota of the spec holds.
+///
+/// # Errors
+/// [`LaunchError`]: whatever could not be set up; nothing of the sandbox is left then.
+pub fn launch(
+    spec: &SandboxSpec,
+    prepared: Prepared,
+    layout: &Layout,
+    id: u32,
+) -> Result<Sandbox, LaunchError> {
+    let root = sys::process::is_root();
+    let Prepared { tmp } = prepared;
     let group = Group::create(layout, id, &spec.limits, &spec.allow_degraded)?;
     let mut degraded = group.degraded.clone();
-    let scratch = make_scratch(spec, root, &mut degraded)?;
+    if tmp.is_none() {
+        degraded.push(Degradable::TmpQuota);
+    }
     if !root {
         degraded.push(Degradable::OwnUid);
     }
@@ -169,7 +194,7 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
         group: &group,
         root,
         outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
-        tmp_device: scratch.as_ref().map(|s| s.device.path.as_path()),
+        tmp: tmp.as_ref(),
         report: Some(report_inside),
         status: Some(status_inside),
         log: log_inside,
@@ -191,6 +216,7 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
         log,
         listeners: Listeners::default(),
         tmp: None,
+        maker: None,
         exec_failed: None,
         degraded,
     };
@@ -205,8 +231,7 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
             });
         }
     }
-    // The loop device lives on in the sandbox's mount.
-    drop(scratch);
+    sandbox.maker = tmp;
     if let Err(error) = sandbox.files.set_cpu(spec.limits.cpu) {
         sandbox.destroy();
         return Err(process(error));
@@ -214,24 +239,19 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
     Ok(sandbox)
 }
 
-fn make_scratch(
-    spec: &SandboxSpec,
-    root: bool,
-    degraded: &mut Vec<Degradable>,
-) -> Result<Option<Scratch>, LaunchError> {
+fn start_tmp(spec: &SandboxSpec, root: bool) -> Result<Option<InTheMaking>, LaunchError> {
     let folder = PathBuf::from(SCRATCH_FOLDER);
-    let result = if root {
-        Scratch::create(&folder, spec.tmp_mib)
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EPERM))
-    };
-    match result {
-        Ok(scratch) => Ok(Some(scratch)),
-        Err(_) if spec.allows(Degradable::TmpQuota) => {
-            degraded.push(Degradable::TmpQuota);
-            Ok(None)
+    let possible = root && scratch::is_possible();
+    match possible {
+        true => scratch::start(&folder, spec.tmp_mib)
+            .map(Some)
+            .map_err(|source| LaunchError::Tmp { mib: spec.tmp_mib, folder, source }),
+        false if spec.allows(Degradable::TmpQuota) => Ok(None),
+        false => {
+            let source =
+                io::Error::from_raw_os_error(if root { libc::ENODEV } else { libc::EPERM });
+            Err(LaunchError::Tmp { mib: spec.tmp_mib, folder, source })
         }
-        Err(source) => Err(LaunchError::Tmp { mib: spec.tmp_mib, folder, source }),
     }
 }
 
@@ -301,6 +321,11 @@ pub fn read_status(status: BorrowedFd<'_>) -> Option<sys::process::ExitStatus> {
 }
 
 impl Sandbox {
+    /// Reaps what helped to make it; for whoever has told the good news first.
+    pub fn reap_helpers(&mut self) {
+        self.maker = None;
+    }
+
     /// Kills everything inside at once.
     pub fn kill(&self) {
         let _ = self.files.kill();
@@ -308,10 +333,11 @@ impl Sandbox {
         let _ = sys::process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
     }
 
-    /// Kills what is left and says what was used. What remains is to be removed off the hot path.
-    pub fn finish(self) -> (Usage, Remains) {
+    /// Kills what is left and says what was used, where that is `wanted`. What remains is to be removed off the hot
+    /// path.
+    pub fn finish(self, wanted: bool) -> (Usage, Remains) {
         self.kill();
-        let usage = self.files.usage();
+        let usage = if wanted { self.files.usage() } else { Usage::default() };
         (
             usage,
             Remains {
@@ -320,13 +346,14 @@ impl Sandbox {
                 group: self.group,
                 files: self.files,
                 tmp: self.tmp,
+                maker: self.maker,
             },
         )
     }
 
     /// Kills and removes everything, and waits until it is gone.
     pub fn destroy(self) -> (Usage, Option<Ended>) {
-        let (usage, remains) = self.finish();
+        let (usage, remains) = self.finish(true);
         (usage, remains.remove())
     }
 }
@@ -345,11 +372,13 @@ pub struct Remains {
     group: Group,
     files: ControlFiles,
     tmp: Option<OwnedFd>,
+    maker: Option<InTheMaking>,
 }
 
 impl Remains {
     /// Reaps init, drops `/tmp` unwritten and removes the groups.
     pub fn remove(mut self) -> Option<Ended> {
+        drop(self.maker.take());
         // A frozen group dies only once it is thawed on v1; on v2 SIGKILL goes through.
         let _ = self.files.freeze(false);
         let ended = match sys::process::wait4(self.pid) {

@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag};
 
+use super::scratch::InTheMaking;
 use super::spec::{Mount, Source};
 use super::{INSIDE_GID, INSIDE_UID, RUN_FOLDER};
 use crate::sys::mount::{self, MountAttr};
@@ -78,11 +79,14 @@ pub enum DeviceNodes {
 /// What goes on `/tmp`.
 #[derive(Debug)]
 pub enum Tmp<'a> {
-    /// An ext4 filesystem on this block device.
-    Device(&'a Path),
+    /// A filesystem that is being made.
+    InTheMaking(&'a InTheMaking),
     /// A tmpfs of so many MiB, charged to the sandbox's memory.
     Tmpfs(u32),
 }
+
+/// What the caller wants to see beneath `/tmp`: it can only be attached once `/tmp` is there.
+pub struct InTmp(Vec<Piece>);
 
 /// A tree that was copied from the host, not yet attached.
 struct Piece {
@@ -95,12 +99,7 @@ struct Piece {
 ///
 /// Runs in the sandbox's own mount namespace. The order: copy every wanted tree of the host (so that the new root can
 /// be laid over any folder), make the new root, attach, seal, pivot.
-pub fn build(
-    mounts: &[Mount],
-    tmp: &Tmp<'_>,
-    nodes: DeviceNodes,
-    host_network: bool,
-) -> Result<(), Failed> {
+pub fn build(mounts: &[Mount], nodes: DeviceNodes, host_network: bool) -> Result<InTmp, Failed> {
     // Nothing that is mounted here goes back to the host; nothing of the host's later mounts comes in.
     on(
         || "/ as private".into(),
@@ -173,7 +172,6 @@ pub fn build(
     on(|| EMPTY_FOLDER.into(), fs::create_dir(EMPTY_FOLDER))?;
     on(|| EMPTY_FILE.into(), fs::File::create(EMPTY_FILE))?;
     write_etc(host_network)?;
-    // What the caller wants beneath /tmp can only be attached once /tmp is there.
     let (in_tmp, pieces): (Vec<Piece>, Vec<Piece>) =
         pieces.into_iter().partition(|p| p.target.starts_with("/tmp"));
     for piece in &pieces {
@@ -181,17 +179,14 @@ pub fn build(
     }
     devices(nodes, &device_nodes)?;
     mount_proc()?;
-    mount_tmp(tmp)?;
-    for piece in &in_tmp {
-        attach(piece)?;
-    }
     on(|| "pivot_root".into(), nix::unistd::pivot_root(".", ".").map_err(io::Error::from))?;
     // The old root now lies over the new one at "/": away with it.
     on(
         || "the old root".into(),
         nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from),
     )?;
-    on(|| "/".into(), std::env::set_current_dir("/"))
+    on(|| "/".into(), std::env::set_current_dir("/"))?;
+    Ok(InTmp(in_tmp))
 }
 
 /// Makes the root itself read-only: the last step, after sockets were bound in it.
@@ -360,19 +355,18 @@ fn mount_proc() -> Result<(), Failed> {
     Ok(())
 }
 
-fn mount_tmp(tmp: &Tmp<'_>) -> Result<(), Failed> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let (source, kind, options) = match tmp {
-        Tmp::Device(device) => {
-            (*device, "ext4", "errors=continue,nobarrier,noinit_itable".to_owned())
+/// Attaches `/tmp` in the new root. The last step that needs privilege, since the filesystem is made meanwhile.
+pub fn mount_tmp(tmp: &Tmp<'_>, inside: &InTmp) -> Result<(), Failed> {
+    let tree = match tmp {
+        Tmp::InTheMaking(made) => made.receive(),
+        Tmp::Tmpfs(mib) => {
+            let size = CString::new(format!("{mib}m")).unwrap_or_default();
+            let options = [(c"size", Some(size.as_c_str())), (c"mode", Some(c"0700"))];
+            mount::new_filesystem(c"tmpfs", &options, MountAttr::NOSUID.and(MountAttr::NODEV))
         }
-        Tmp::Tmpfs(mib) => (Path::new("tmp"), "tmpfs", format!("size={mib}m,mode=0700")),
     };
-    on(
-        || "/tmp".into(),
-        nix::mount::mount(Some(source), "tmp", Some(kind), flags, Some(options.as_str()))
-            .map_err(io::Error::from),
-    )
+    on(|| "/tmp".into(), tree.and_then(|tree| mount::attach(tree.as_fd(), c"/tmp")))?;
+    inside.0.iter().try_for_each(attach)
 }
 
 #[cfg(test)]

@@ -10,36 +10,103 @@
 //! root folder. e2fsck(8) checks the result in a test. Nothing inside the sandbox can write to the image other
 //! than through the mounted filesystem.
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::sys;
 use crate::sys::loopdev::{self, LoopDevice};
+use crate::sys::mount::{self, MountAttr};
 
 const BLOCK: usize = 4096;
 const BLOCKS_PER_GROUP: u32 = 32_768;
 const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: u32 = 256;
 const INODE_TABLE_BLOCKS: u32 = INODES_PER_GROUP * INODE_SIZE / 4096;
-/// Room for the tables of the one group, and some.
+/// Room for the tables of one group, and some.
 const MIN_MIB: u32 = 4;
 /// One block of 32-byte group descriptors: 128 groups of 128 MiB.
 const MAX_MIB: u32 = 128 * 128;
 
+/// A filesystem for `/tmp` in the making, in a process of its own: that takes 1.4 ms, in which the sandbox's first
+/// process builds everything else.
+#[derive(Debug)]
+pub struct InTheMaking {
+    maker: libc::pid_t,
+    mount: OwnedFd,
+}
+
+/// Whether this host lets this process have loop devices.
+pub fn is_possible() -> bool {
+    OpenOptions::new().read(true).write(true).open("/dev/loop-control").is_ok()
+}
+
+/// Starts to make a filesystem of `mib` MiB in `folder`. The caller must be single-threaded.
+///
+/// # Errors
+/// Where there can be no process or socket. What goes wrong later is told by [`InTheMaking::receive`].
+pub fn start(folder: &Path, mib: u32) -> io::Result<InTheMaking> {
+    let (ours, theirs) = sys::socket::seqpacket_pair()?;
+    match sys::process::fork_single_threaded()? {
+        Some(maker) => Ok(InTheMaking { maker, mount: ours }),
+        None => {
+            let _ = sys::process::set_name(c"kennel-scratch");
+            let made = Scratch::create(folder, mib).and_then(|scratch| scratch.mount());
+            let errno = made.as_ref().err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
+            let fds: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+            let _ = sys::socket::send_with_fds(theirs.as_fd(), &errno.to_ne_bytes(), &fds);
+            sys::process::exit_now(0)
+        }
+    }
+}
+
+impl Drop for InTheMaking {
+    /// Reaps the maker. It has sent its mount long before, but is a while in closing its loop device.
+    fn drop(&mut self) {
+        let _ = sys::process::wait4(self.maker);
+    }
+}
+
+impl InTheMaking {
+    /// Waits for the mount; a detached one, to be attached anywhere.
+    ///
+    /// # Errors
+    /// What kept the filesystem from being made.
+    pub fn receive(&self) -> io::Result<OwnedFd> {
+        let mut errno = [0; 4];
+        let (length, fds) = sys::socket::recv_with_fds(self.mount.as_fd(), &mut errno)?;
+        match (length, i32::from_ne_bytes(errno), fds.into_iter().next()) {
+            (4, 0, Some(mount)) => Ok(mount),
+            (4, errno, None) if errno != 0 => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
+        }
+    }
+}
+
 /// An image with a filesystem, on a loop device that goes away with its last user.
 #[derive(Debug)]
-pub struct Scratch {
-    pub device: LoopDevice,
+struct Scratch {
+    device: LoopDevice,
 }
 
 impl Scratch {
+    /// Mounts it, attached nowhere yet.
+    fn mount(&self) -> io::Result<OwnedFd> {
+        let device = CString::new(self.device.path.as_os_str().as_bytes())?;
+        // No barriers: nobody wants the content after a power cut, and a flush waits for the host's disk.
+        let options = [(c"source", Some(device.as_c_str())), (c"nobarrier", None)];
+        mount::new_filesystem(c"ext4", &options, MountAttr::NOSUID.and(MountAttr::NODEV))
+    }
+
     /// Makes an empty filesystem of `mib` MiB in an unnamed file of `folder`.
     ///
     /// # Errors
     /// `EOPNOTSUPP` where `folder`'s filesystem has no `O_TMPFILE`; those of loop devices.
-    pub fn create(folder: &Path, mib: u32) -> io::Result<Self> {
+    fn create(folder: &Path, mib: u32) -> io::Result<Self> {
         let image = OpenOptions::new()
             .read(true)
             .write(true)
@@ -51,12 +118,26 @@ impl Scratch {
     }
 }
 
-struct Block(Box<[u8; BLOCK]>);
+/// Blocks that lie one after the other.
+struct Image(Vec<u8>);
 
-impl Block {
-    fn new() -> Self {
-        Self(Box::new([0; BLOCK]))
+impl Image {
+    fn new(blocks: u32) -> Self {
+        Self(vec![0; blocks as usize * BLOCK])
     }
+
+    fn block(&mut self, number: u32) -> Block<'_> {
+        Block(&mut self.0[number as usize * BLOCK..][..BLOCK])
+    }
+
+    fn write(&self, image: &File, at: u32) -> io::Result<()> {
+        image.write_all_at(&self.0, u64::from(at) * BLOCK as u64)
+    }
+}
+
+struct Block<'a>(&'a mut [u8]);
+
+impl Block<'_> {
     fn u16(&mut self, at: usize, value: u16) {
         self.0[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
@@ -78,42 +159,39 @@ fn format(image: &File, mib: u32) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     image.set_len(u64::from(mib) << 20)?;
-    // A last group too small for its own tables is left out: at most 3 MiB of what was asked for.
-    let mut blocks = mib * 256;
-    let rest = blocks % BLOCKS_PER_GROUP;
-    if blocks > BLOCKS_PER_GROUP && rest < INODE_TABLE_BLOCKS + 64 {
-        blocks -= rest;
-    }
+    let blocks = mib * 256;
     let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
-    // Group 0 holds superblock, descriptors, and the root folder's one block, after its own tables.
-    let root_block = 2 + 2 + INODE_TABLE_BLOCKS;
-    let mut descriptors = Block::new();
+    // Everything at the front, as one flexible group: superblock, descriptors, bitmaps, inode tables (all zero, so
+    // holes), the root folder's one block. Then two writes make the filesystem.
+    let block_bitmaps = 2;
+    let inode_bitmaps = block_bitmaps + groups;
+    let inode_tables = inode_bitmaps + groups;
+    let root_block = inode_tables + groups * INODE_TABLE_BLOCKS;
+    let meta = root_block + 1;
+    let mut front = Image::new(inode_tables + 1);
     let mut free_blocks = 0;
     for group in 0..groups {
         let first = group * BLOCKS_PER_GROUP;
         let size = (blocks - first).min(BLOCKS_PER_GROUP);
-        let meta = if group == 0 { 2 } else { 0 };
-        let used = meta + 2 + INODE_TABLE_BLOCKS + u32::from(group == 0);
-        let mut bitmap = Block::new();
+        let used = meta.saturating_sub(first).min(size);
+        let mut bitmap = front.block(block_bitmaps + group);
         bitmap.set_bits(0..used);
         bitmap.set_bits(size..BLOCKS_PER_GROUP);
-        write_block(image, first + meta, &bitmap)?;
-        let mut bitmap = Block::new();
+        let mut bitmap = front.block(inode_bitmaps + group);
         let reserved_inodes = if group == 0 { 10 } else { 0 };
         bitmap.set_bits(0..reserved_inodes);
         bitmap.set_bits(INODES_PER_GROUP..BLOCKS_PER_GROUP);
-        write_block(image, first + meta + 1, &bitmap)?;
+        let mut descriptors = front.block(1);
         let at = group as usize * 32;
-        descriptors.u32(at, first + meta);
-        descriptors.u32(at + 4, first + meta + 1);
-        descriptors.u32(at + 8, first + meta + 2);
+        descriptors.u32(at, block_bitmaps + group);
+        descriptors.u32(at + 4, inode_bitmaps + group);
+        descriptors.u32(at + 8, inode_tables + group * INODE_TABLE_BLOCKS);
         descriptors.u16(at + 12, low16(size - used));
         descriptors.u16(at + 14, low16(INODES_PER_GROUP - reserved_inodes));
         descriptors.u16(at + 16, u16::from(group == 0)); // folders
         free_blocks += size - used;
     }
-    write_block(image, 1, &descriptors)?;
-    let mut root = Block::new(); // inode 2 is the second in the table
+    let mut root = front.block(inode_tables); // inode 2 is the second in the table
     let at = INODE_SIZE as usize;
     root.u16(at, 0o040_700);
     root.u32(at + 4, 4096); // size
@@ -126,17 +204,8 @@ fn format(image: &File, mib: u32) -> io::Result<()> {
     root.u16(at + 56, 1); // extent: one block
     root.u32(at + 60, root_block);
     root.u16(at + 128, 32); // extra size of the inode
-    write_block(image, 4, &root)?;
-    let mut folder = Block::new(); // two entries: inode, record length, name length, type 2, name
-    folder.u32(0, 2);
-    folder.u16(4, 12);
-    folder.0[6..9].copy_from_slice(&[1, 2, b'.']);
-    folder.u32(12, 2);
-    folder.u16(16, 4096 - 12);
-    folder.0[18..22].copy_from_slice(&[2, 2, b'.', b'.']);
-    write_block(image, root_block, &folder)?;
 
-    let mut superblock = Block::new();
+    let mut superblock = front.block(0);
     let s = 1024;
     superblock.u32(s, groups * INODES_PER_GROUP);
     superblock.u32(s + 0x04, blocks);
@@ -155,20 +224,27 @@ fn format(image: &File, mib: u32) -> io::Result<()> {
     superblock.u32(s + 0x54, 11);
     superblock.u16(s + 0x58, low16(INODE_SIZE));
     superblock.u32(s + 0x5C, 0x200); // compat: SPARSE_SUPER2 with no backup listed, so no backups
-    superblock.u32(s + 0x60, 0x42); // incompat: FILETYPE, EXTENTS
+    superblock.u32(s + 0x60, 0x242); // incompat: FILETYPE, EXTENTS, FLEX_BG
     superblock.u32(s + 0x64, 0x62); // ro_compat: LARGE_FILE, DIR_NLINK, EXTRA_ISIZE
     superblock.0[s + 0x68..s + 0x78].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     superblock.u16(s + 0x15C, 32);
     superblock.u16(s + 0x15E, 32);
-    write_block(image, 0, &superblock)
+    superblock.u16(s + 0x174, 7); // 2^7 groups to a flexible one: all of them
+
+    let mut folder = Image::new(1); // two entries: inode, record length, name length, type 2, name
+    let mut entries = folder.block(0);
+    entries.u32(0, 2);
+    entries.u16(4, 12);
+    entries.0[6..9].copy_from_slice(&[1, 2, b'.']);
+    entries.u32(12, 2);
+    entries.u16(16, 4096 - 12);
+    entries.0[18..22].copy_from_slice(&[2, 2, b'.', b'.']);
+    front.write(image, 0)?;
+    folder.write(image, root_block)
 }
 
 fn low16(value: u32) -> u16 {
     u16::try_from(value).unwrap_or(u16::MAX)
-}
-
-fn write_block(image: &File, number: u32, block: &Block) -> io::Result<()> {
-    image.write_all_at(block.0.as_slice(), u64::from(number) * BLOCK as u64)
 }
 
 #[cfg(test)]

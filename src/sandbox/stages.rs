@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::landlock::{self, Enforced, Right};
 use super::rootfs::{self, DeviceNodes, Failed, Tmp};
+use super::scratch::InTheMaking;
 use super::spec::{Degradable, Doors, Network, SandboxSpec};
 use super::{
     Group, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT, RUNTIME_SOCKET,
@@ -27,7 +28,8 @@ pub struct Inside<'a> {
     pub root: bool,
     /// The launcher's own ids, for the map of a sandbox made without root.
     pub outer: (u32, u32),
-    pub tmp_device: Option<&'a Path>,
+    /// `None`: a tmpfs, as the caller allowed.
+    pub tmp: Option<&'a InTheMaking>,
     pub report: Option<OwnedFd>,
     pub status: Option<OwnedFd>,
     pub log: Option<OwnedFd>,
@@ -93,7 +95,7 @@ impl<T> Stage<T> for Result<T, Failed> {
 
 /// The recipe. Ends in init's loop; only failures come back.
 fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
-    let Inside { spec, group, root, tmp_device, .. } = *inside;
+    let Inside { spec, group, root, tmp, .. } = *inside;
     let _ = sys::process::set_name(c"kennel-init");
     // Whatever becomes of the launcher, this process and so the namespace end with it. Set again after
     // the change of credentials, which clears it.
@@ -133,20 +135,23 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
 
     nix::unistd::sethostname(HOSTNAME).map_err(|e| failed("sethostname", e)).stage("uts")?;
     let nodes = if root { DeviceNodes::Make } else { DeviceNodes::Bind };
-    let tmp = tmp_device.map_or(Tmp::Tmpfs(spec.tmp_mib), Tmp::Device);
-    rootfs::build(&spec.mounts, &tmp, nodes, spec.network == Network::Host).stage("rootfs")?;
-    if root {
-        let owner =
-            |path: &str| nix::unistd::chown(path, Some(host_uid.into()), Some(host_uid.into()));
-        owner("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
-    }
-    let tmp_fd = File::open("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
+    let in_tmp =
+        rootfs::build(&spec.mounts, nodes, spec.network == Network::Host).stage("rootfs")?;
 
     if spec.network == Network::Loopback {
         sys::socket::loopback_up().map_err(|e| failed("lo", e)).stage("network")?;
     }
     let listeners = open_doors(spec.doors).stage("runtime api")?;
     rootfs::seal().stage("rootfs")?;
+    let tmp = tmp.map_or(Tmp::Tmpfs(spec.tmp_mib), Tmp::InTheMaking);
+    rootfs::mount_tmp(&tmp, &in_tmp).stage("tmp")?;
+    drop(in_tmp);
+    if root {
+        let owner =
+            |path: &str| nix::unistd::chown(path, Some(host_uid.into()), Some(host_uid.into()));
+        owner("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
+    }
+    let tmp_fd = File::open("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
     // A program that opens /dev/stdout again needs to own the pipe.
     if let (Some(log), true) = (&inside.log, root) {
         nix::unistd::fchown(log, Some(host_uid.into()), Some(host_uid.into()))
@@ -276,10 +281,14 @@ fn restrict_paths(spec: &SandboxSpec) -> Result<(), Failed> {
         (Path::new("/dev"), Right::Device),
         (Path::new("/tmp"), Right::All),
     ];
-    // Links to /usr where the host merged them; PathFd follows.
+    // Where the host merged them into /usr they are links, and the rule on /usr holds.
+    let linked = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
     rules.extend(
         ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"]
-            .map(|p| (Path::new(p), Right::ReadExecute)),
+            .iter()
+            .map(Path::new)
+            .filter(|path| !linked(path))
+            .map(|path| (path, Right::ReadExecute)),
     );
     rules.extend(spec.mounts.iter().map(|m| (m.target.as_path(), Right::ReadExecute)));
     match landlock::restrict(rules) {
