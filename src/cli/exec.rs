@@ -100,7 +100,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let began = Instant::now();
     let prepared = sandbox::prepare(&spec).map_err(Failure::host)?;
-    let layout = Layout::detect().and_then(|l| l.prepare().map(|()| l)).map_err(Failure::host)?;
+    let layout = Layout::detect_ready(&spec.allow_degraded).map_err(Failure::host)?;
     // A sandbox's init copies this process's memory: the caller's secrets must not be in it.
     crate::sys::process::scrub_environment_single_threaded();
     let signals = block_signals().map_err(Failure::host)?;

@@ -22,7 +22,7 @@ use crate::launcher::{self, Launcher, LauncherError, RuntimeFiles, Table, confin
 use crate::package::{self, PackageError, TreeStore};
 use crate::pool::PoolError;
 use crate::runtimes::{Catalogue, Resolved};
-use crate::sandbox::{Degradable, MemoryMib};
+use crate::sandbox::{Degradable, Layout, MemoryMib};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -115,6 +115,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let catalogue = Catalogue::load().map_err(Failure::host)?;
     let resolved = candidates(&catalogue, args.runtime.as_deref(), args.strict_runtimes)?;
 
+    let layout = Layout::detect_ready(&allow_degraded).map_err(Failure::host)?;
     let work = WorkFolder::create().map_err(Failure::host)?;
     let table = Table {
         runtimes: resolved
@@ -125,6 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         tree_store: work.canonical_store().map_err(Failure::host)?,
         allow_degraded,
         host_network: args.network == "host",
+        layout,
     };
     let cleanup = work.path.clone();
     // From here on the folder is the launcher's to remove, however this process ends.

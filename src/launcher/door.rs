@@ -32,6 +32,9 @@ pub struct Table {
     pub allow_degraded: Vec<Degradable>,
     /// Whether the operator asked for the host's network.
     pub host_network: bool,
+    /// Where control groups go; found and made ready before the fork, since afterwards two processes sit in the group
+    /// that Kennel was started in.
+    pub layout: Layout,
 }
 
 /// Host paths that one runtime has bound read-only.
@@ -65,7 +68,6 @@ enum RequestError {
 /// Serves requests until the server is gone; then nothing of any sandbox is left.
 pub fn serve(socket: &OwnedFd, table: &Table) {
     let _ = sys::process::set_name(c"kennel-launcher");
-    let layout = Layout::detect().and_then(|layout| layout.prepare().map(|()| layout));
     let mut sandboxes: HashMap<u32, Sandbox> = HashMap::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -78,10 +80,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         let sent = match request {
             Request::Launch(wanted) => {
                 let id = wanted.id;
-                let result = match &layout {
-                    Ok(layout) => launch(wanted, table, layout, &sandboxes),
-                    Err(error) => Err(chain_of(error)),
-                };
+                let result = launch(wanted, table, &sandboxes);
                 match result {
                     Ok(mut live) => {
                         let sent = send_launched(socket, id, &live);
@@ -125,9 +124,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         live.destroy();
     }
     // What a launcher that was killed left behind. At the end, since no start must wait for it.
-    if let Ok(layout) = layout {
-        layout.sweep();
-    }
+    table.layout.sweep();
 }
 
 fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {
@@ -165,7 +162,6 @@ fn chain_of(error: &dyn Error) -> Refusal {
 fn launch(
     wanted: Launch,
     table: &Table,
-    layout: &Layout,
     alive: &HashMap<u32, Sandbox>,
 ) -> Result<Sandbox, Refusal> {
     let check = || -> Result<SandboxSpec, RequestError> {
@@ -178,7 +174,9 @@ fn launch(
         spec_of(&wanted, table)
     };
     check()
-        .and_then(|spec| Ok(sandbox::launch(&spec, sandbox::prepare(&spec)?, layout, wanted.id)?))
+        .and_then(|spec| {
+            Ok(sandbox::launch(&spec, sandbox::prepare(&spec)?, &table.layout, wanted.id)?)
+        })
         .map_err(|error| chain_of(&error))
 }
 

@@ -8,7 +8,9 @@
 //! v1 trees, and an empty v2 tree beside them, whose `cgroup.kill`, `cgroup.freeze`, `cpu.stat` and
 //! `CLONE_INTO_CGROUP` work all the same: limits go by v1 and the rest by v2.
 //!
-//! Every group lies beneath the group that Kennel itself runs in, so a limit on Kennel is one on all its sandboxes.
+//! In v1 trees every group lies beneath the group that Kennel itself runs in, so a limit on Kennel is one on all its
+//! sandboxes. In v2 a group with processes cannot hand controllers down: there it is the nearest group above that can
+//! (`v2::find_base`), or Kennel's own, after Kennel moved to a leaf of it.
 
 mod v1;
 mod v2;
@@ -58,6 +60,7 @@ pub struct Layout {
     v1_freezer: Option<PathBuf>,
     /// Base group in the v2 tree.
     v2: Option<PathBuf>,
+    v2_mount: Option<PathBuf>,
     /// Which of [`CONTROLLERS`] the v2 base hands down.
     v2_has: [bool; 3],
 }
@@ -116,7 +119,18 @@ impl Layout {
     /// # Errors
     /// [`CgroupError::Read`] when `/proc` cannot be read.
     pub fn detect() -> Result<Self, CgroupError> {
-        Ok(Self::parse(&read_file("/proc/self/mountinfo")?, &read_file("/proc/self/cgroup")?))
+        let mut layout =
+            Self::parse(&read_file("/proc/self/mountinfo")?, &read_file("/proc/self/cgroup")?);
+        if let (Some(own), Some(mount)) = (&layout.v2, &layout.v2_mount) {
+            // With controllers in v1 trees this one is for kill and freeze, which every group has.
+            let base = match layout.v1.iter().any(Option::is_some) {
+                true => own.clone(),
+                false => v2::find_base(own, mount),
+            };
+            layout.v2_has = v2::controllers(&base);
+            layout.v2 = Some(base);
+        }
+        Ok(layout)
     }
 
     fn parse(mountinfo: &str, own: &str) -> Self {
@@ -148,7 +162,10 @@ impl Layout {
                 Some(Path::new(mount_point).join(inside.trim_start_matches('/')))
             };
             match *kind {
-                "cgroup2" if layout.v2.is_none() => layout.v2 = base(""),
+                "cgroup2" if layout.v2.is_none() => {
+                    layout.v2 = base("");
+                    layout.v2_mount = Some(PathBuf::from(mount_point));
+                }
                 "cgroup" => {
                     for (slot, (name, _)) in layout.v1.iter_mut().zip(CONTROLLERS) {
                         if slot.is_none() && options.contains(&name) {
@@ -164,9 +181,6 @@ impl Layout {
                 }
                 _ => {}
             }
-        }
-        if let Some(base) = &layout.v2 {
-            layout.v2_has = v2::controllers(base);
         }
         layout
     }
@@ -191,18 +205,23 @@ impl Layout {
         }
     }
 
-    /// Makes the v2 tree ready for children with controllers: this process moves to a leaf of its own, since a
-    /// group with processes cannot hand controllers down, and they are switched on below.
+    /// Finds the groups and makes the v2 tree ready for children with controllers. This process may move to a leaf of
+    /// its own for that, since a group with processes cannot hand controllers down.
     ///
     /// # Errors
-    /// Where the tree is not delegated to us.
-    pub fn prepare(&self) -> Result<(), CgroupError> {
-        match &self.v2 {
-            Some(base) if self.v2_has.contains(&true) && self.v1.iter().all(Option::is_none) => {
-                v2::prepare(base)
+    /// Where the tree is not delegated to us, and `allowed` does not name every limit.
+    pub fn detect_ready(allowed: &[Degradable]) -> Result<Self, CgroupError> {
+        let mut layout = Self::detect()?;
+        let v2_alone = layout.v1.iter().all(Option::is_none) && layout.v2_has.contains(&true);
+        if let (Some(base), true) = (&layout.v2, v2_alone)
+            && let Err(error) = v2::prepare(base)
+        {
+            if !CONTROLLERS.iter().all(|(_, degradable)| allowed.contains(degradable)) {
+                return Err(error);
             }
-            _ => Ok(()),
+            layout.v2_has = [false; 3];
         }
+        Ok(layout)
     }
 
     /// Removes groups that a killed Kennel left behind: those named after a process that is gone.
@@ -261,6 +280,7 @@ impl Group {
         allowed: &[Degradable],
     ) -> Result<Self, CgroupError> {
         let name = format!("{GROUP_PREFIX}{}-{id}", std::process::id());
+        let mut degraded = Vec::new();
         let mut group = Self {
             folders: Vec::new(),
             v1: [None, None, None],
@@ -269,40 +289,53 @@ impl Group {
             enter: Vec::new(),
             degraded: Vec::new(),
         };
+        // What cannot be had is an error, or degraded where the caller allowed that.
+        let mut give_up = |degradable, error| match allowed.contains(&degradable) {
+            true => {
+                degraded.push(degradable);
+                Ok(())
+            }
+            false => Err(error),
+        };
         for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
             match &layout.v1[index] {
                 // A host may mount cpu and pids together; the same folder is then made once.
-                Some(base) => group.v1[index] = Some(group.add_v1(base.join(&name))?),
+                Some(base) => match group.add_v1(base.join(&name)) {
+                    Ok(folder) => group.v1[index] = Some(folder),
+                    Err(error) => give_up(degradable, error)?,
+                },
                 None if layout.v2_has[index] => {}
-                None if allowed.contains(&degradable) => group.degraded.push(degradable),
-                None => return Err(CgroupError::NotDelegated { controller }),
+                None => give_up(degradable, CgroupError::NotDelegated { controller })?,
             }
         }
-        match &layout.v2 {
-            Some(base) => {
-                let folder = base.join(&name);
-                match create_folder(&folder) {
-                    Ok(()) => {
-                        group.folders.push(folder.clone());
-                        group.v2_folder = Some(open_folder(&folder)?);
-                        group.v2 = Some(folder);
+        if let Some(base) = &layout.v2 {
+            let folder = base.join(&name);
+            match create_folder(&folder) {
+                Ok(()) => {
+                    group.folders.push(folder.clone());
+                    group.v2_folder = Some(open_folder(&folder)?);
+                    group.v2 = Some(folder);
+                }
+                // Controllers that only this tree has go with it. Without any it was there for kill and freeze, and
+                // the death of pid 1 kills as well.
+                Err(error) => {
+                    let mut error = Some(error);
+                    for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
+                        if layout.v1[index].is_none() && layout.v2_has[index] {
+                            let error =
+                                error.take().unwrap_or(CgroupError::NotDelegated { controller });
+                            give_up(degradable, error)?;
+                        }
                     }
-                    // Without controllers it is a convenience: kill and freeze.
-                    Err(_) if !layout.v2_has.contains(&true) || !group.degraded.is_empty() => {}
-                    Err(error) if CONTROLLERS.iter().all(|(_, d)| allowed.contains(d)) => {
-                        let _ = error;
-                        group.degraded.extend(CONTROLLERS.iter().map(|(_, d)| *d));
-                        return Ok(group);
-                    }
-                    Err(error) => return Err(error),
                 }
             }
-            None => {
-                for base in [&layout.v1_cpuacct, &layout.v1_freezer].into_iter().flatten() {
-                    group.add_v1(base.join(&name))?;
-                }
+        } else {
+            for base in [&layout.v1_cpuacct, &layout.v1_freezer].into_iter().flatten() {
+                // For measuring and freezing alone.
+                let _ = group.add_v1(base.join(&name));
             }
         }
+        group.degraded = degraded;
         group.write_limits(layout, limits)?;
         Ok(group)
     }
