@@ -156,7 +156,19 @@ fn kernel() -> Vec<Check> {
             },
             "modprobe loop, and a disk filesystem with O_TMPFILE at /var/tmp; without it: --allow-degraded tmp-on-disk",
         ),
+        weaker(check(
+            "/var/tmp on disk",
+            !is_tmpfs(sandbox::scratch_folder()),
+            if is_tmpfs(sandbox::scratch_folder()) { "a tmpfs" } else { "yes" },
+            "what a function writes to /tmp then counts as its memory: mount a disk at /var/tmp",
+        )),
     ]
+}
+
+/// Whether `folder` lies in memory.
+fn is_tmpfs(folder: &Path) -> bool {
+    nix::sys::statfs::statfs(folder)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
 fn cgroups() -> Vec<Check> {
