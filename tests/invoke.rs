@@ -809,3 +809,37 @@ fn what_goes_on_after_the_answer_does_not_outlive_the_run() {
     traces.are_gone();
     assert!(processes_with(&mark).is_empty());
 }
+
+#[test]
+fn every_python_and_node_of_this_host_runs_under_its_own_name() {
+    if !common::sandboxes() {
+        return;
+    }
+    let folder = common::folder_with(&[
+        ("app.py", "def handler(event, context):\n    return [event, context.function_name]\n"),
+        (
+            "app.js",
+            "exports.handler = function (event, context, callback) {\n  callback(null, [event, context.functionName]);\n};\n",
+        ),
+    ]);
+    let output = common::kennel().args(["runtimes", "--json"]).output().expect("kennel runs");
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut ran = Vec::new();
+    for row in rows.as_array().expect("a list") {
+        let name = row["runtime"].as_str().expect("a name");
+        if row["status"] != "yes" || !(name.starts_with("python") || name.starts_with("nodejs")) {
+            continue;
+        }
+        let done = common::Run::new(&["invoke", "--runtime", name, "--handler", "app.handler"])
+            .args(&["--name", "old", "--strict-runtimes"])
+            .path(folder.path())
+            .event("{\"a\": 1}")
+            .run()
+            .exits(0);
+        assert_eq!(done.json(), serde_json::json!([{"a": 1}, "old"]), "{name}");
+        ran.push(name.to_owned());
+    }
+    if ran.is_empty() {
+        common::skip("no Python or Node of a version that has a runtime name");
+    }
+}

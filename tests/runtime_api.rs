@@ -106,14 +106,17 @@ fn an_answer_is_accepted_with_202_and_a_body() {
         r#"
         body = b'{"errorMessage":"no","errorType":"Mine"}'
         reply = Connection().ask("POST", "init/error", body, [("Lambda-Runtime-Function-Error-Type", "Mine")])
-        print("reply", reply.status, reply.headers["content-type"], reply.body.decode().rstrip("\n"), flush=True)
+        print("reply", reply.status, reply.headers["content-type"], reply.body, flush=True)
         "#,
     ) else {
         return;
     };
     let done = run(&function).run().exits(1);
     assert_eq!(done.out(), r#"{"errorMessage":"no","errorType":"Mine"}"#, "the body as it came");
-    assert!(done.err().contains("reply 202 application/json {\"status\":\"OK\"}\n"), "{done:?}");
+    assert!(
+        done.err().contains("reply 202 application/json b'{\"status\":\"OK\"}\\n'\n"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -142,6 +145,25 @@ fn an_error_is_passed_on_as_it_came() {
         let object = run(&function).event(&event).args(&["--json"]).run().exits(1).json();
         assert_eq!(object["functionError"], "Unhandled", "{object}");
     }
+}
+
+#[test]
+fn a_result_that_is_no_text_goes_out_byte_for_byte() {
+    let Some(function) = peer(
+        r#"
+        door = Connection()
+        door.next()
+        door.ask("POST", "invocation/%s/response" % door.id, bytes(range(256)) + b"\r\n")
+        wait_to_die()
+        "#,
+    ) else {
+        return;
+    };
+    let all: Vec<u8> = (0..=255).chain(*b"\r\n").collect();
+    assert_eq!(run(&function).run().exits(0).stdout, all);
+    // As one JSON object it can only be a text, lossy where it is none.
+    let object = run(&function).args(&["--json"]).run().exits(0).json();
+    assert_eq!(object["result"], String::from_utf8_lossy(&all).into_owned());
 }
 
 #[test]
