@@ -819,7 +819,7 @@ fn every_python_and_node_of_this_host_runs_under_its_own_name() {
         ("app.py", "def handler(event, context):\n    return [event, context.function_name]\n"),
         (
             "app.js",
-            "exports.handler = function (event, context, callback) {\n  callback(null, [event, context.functionName]);\n};\n",
+            "exports.handler = function (event, context) {\n  var result = [event, context.functionName];\n  if (parseInt(process.versions.node, 10) >= 8) return Promise.resolve(result);\n  context.succeed(result);\n};\n",
         ),
     ]);
     let output = common::kennel().args(["runtimes", "--json"]).output().expect("kennel runs");
