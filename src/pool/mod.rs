@@ -212,6 +212,10 @@ impl<S: Sink> Instance<S> {
                 biased;
                 event = self.events.recv() => match event {
                     Some(Event::Answer { request_id: id, answer }) if id == request_id => {
+                        // One that was queued while the deadline passed is late all the same.
+                        if SystemTime::now() >= deadline {
+                            break Outcome::TimedOut;
+                        }
                         break Outcome::Answered(match answer {
                             Answer::Response(body) => Answered::Response(body),
                             Answer::Streamed { error } => Answered::Streamed { body: streamed.split().freeze(), error },
