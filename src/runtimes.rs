@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -502,12 +503,13 @@ fn find_programs(candidates: &[String]) -> Vec<PathBuf> {
     folders.extend(["/usr/local/bin", "/usr/bin", "/bin"]);
     let mut found: Vec<PathBuf> = Vec::new();
     for candidate in candidates {
-        let patterns = if candidate.contains('/') {
-            vec![candidate.clone()]
-        } else {
-            folders.iter().map(|f| format!("{f}/{candidate}")).collect()
+        let paths = match (candidate.contains('/'), glob::Pattern::new(candidate)) {
+            (false, Ok(pattern)) => {
+                folders.iter().flat_map(|f| named(Path::new(f), &pattern)).collect()
+            }
+            _ => expand(candidate),
         };
-        for path in patterns.iter().flat_map(|p| expand(p)) {
+        for path in paths {
             let Ok(path) = fs::canonicalize(path) else { continue };
             if path.is_file() && !found.contains(&path) && !is_script(&path) {
                 found.push(path);
@@ -515,6 +517,21 @@ fn find_programs(candidates: &[String]) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Files of `folder` whose name fits, sorted. By name alone: a glob over paths asks for the status of each of the
+/// thousands of files in a folder of programs, which took 10 ms of a start.
+fn named(folder: &Path, pattern: &glob::Pattern) -> Vec<PathBuf> {
+    if !pattern.as_str().contains(['*', '?', '[']) {
+        let path = folder.join(pattern.as_str());
+        return if path.exists() { vec![path] } else { Vec::new() };
+    }
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let fits = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| pattern.matches(name));
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().filter(|e| fits(&e.file_name())).map(|e| e.path()).collect();
+    paths.sort();
+    paths
 }
 
 /// Whether a file begins with `#!`: a shim of a version manager, of no use inside a sandbox.
@@ -547,11 +564,14 @@ fn cached_versions(program: &Path, args: &[String], lines: Option<&str>) -> Vec<
         metadata.mtime(),
         metadata.mtime_nsec()
     );
+    // Read once: a host may have dozens of candidates.
+    static CACHE: Mutex<Option<VersionCache>> = Mutex::new(None);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let file = cache_file();
-    let mut cache: VersionCache = file
-        .as_ref()
-        .and_then(|f| serde_json::from_slice(&fs::read(f).ok()?).ok())
-        .unwrap_or_default();
+    let cache = cache.get_or_insert_with(|| {
+        let stored = file.as_ref().and_then(|f| serde_json::from_slice(&fs::read(f).ok()?).ok());
+        stored.unwrap_or_default()
+    });
     if let Some(versions) = cache.entries.get(&key) {
         return versions.clone();
     }
@@ -560,7 +580,7 @@ fn cached_versions(program: &Path, args: &[String], lines: Option<&str>) -> Vec<
     // A program that gives no version is remembered as such.
     cache.entries.insert(key, versions.clone());
     if let Some(file) = file {
-        let _ = store_cache(&file, &cache);
+        let _ = store_cache(&file, cache);
     }
     versions
 }
