@@ -72,6 +72,8 @@ impl Failure {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // prints usage and exits with 2 by itself
+    // The sweep of another run's groups knows live owners by this name, whatever the program file is called.
+    let _ = crate::sys::process::set_name(c"kennel");
     let level = std::env::var("KENNEL_LOG").ok().and_then(|l| l.parse().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::WARN))
