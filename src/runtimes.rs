@@ -489,27 +489,58 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
         (Some(rest), Some(home)) => format!("{}/{rest}", home.to_string_lossy()),
         _ => pattern.to_owned(),
     };
-    if !pattern.contains(['*', '?', '[']) {
-        let path = PathBuf::from(&pattern);
-        return if path.exists() { vec![path] } else { Vec::new() };
+    // Not by glob::glob, which asks for the status of every entry that it passes: a thousand calls in /usr/bin alone.
+    let mut paths = vec![PathBuf::from("/")];
+    for component in pattern.split('/').filter(|c| !c.is_empty()) {
+        if !component.contains(['*', '?', '[']) {
+            paths.iter_mut().for_each(|path| path.push(component));
+            continue;
+        }
+        let Ok(component) = glob::Pattern::new(component) else { return Vec::new() };
+        paths = paths.iter().flat_map(|folder| matching(folder, &component)).collect();
     }
-    glob::glob(&pattern).map_or(Vec::new(), |paths| paths.flatten().collect())
+    paths.retain(|path| path.exists());
+    paths
+}
+
+/// Entries of a folder by name, sorted.
+fn matching(folder: &Path, name: &glob::Pattern) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|n| name.matches(n)))
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Where commands are looked up, each folder once: /bin is often another name of /usr/bin.
+fn command_folders() -> Vec<PathBuf> {
+    let search = std::env::var("PATH").unwrap_or_default();
+    let all = search.split(':').filter(|f| f.starts_with('/'));
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for folder in all.chain(["/usr/local/bin", "/usr/bin", "/bin"]) {
+        if let Ok(folder) = fs::canonicalize(folder)
+            && !folders.contains(&folder)
+        {
+            folders.push(folder);
+        }
+    }
+    folders
 }
 
 /// Programs for a list of candidates, each once, links resolved, scripts left out.
 fn find_programs(candidates: &[String]) -> Vec<PathBuf> {
-    let search = std::env::var("PATH").unwrap_or_default();
-    let mut folders: Vec<&str> = search.split(':').filter(|f| f.starts_with('/')).collect();
-    folders.extend(["/usr/local/bin", "/usr/bin", "/bin"]);
+    let folders = command_folders();
     let mut found: Vec<PathBuf> = Vec::new();
     for candidate in candidates {
-        let paths = match (candidate.contains('/'), glob::Pattern::new(candidate)) {
-            (false, Ok(pattern)) => {
-                folders.iter().flat_map(|f| named(Path::new(f), &pattern)).collect()
-            }
-            _ => expand(candidate),
+        let patterns = if candidate.contains('/') {
+            vec![candidate.clone()]
+        } else {
+            folders.iter().map(|f| format!("{}/{candidate}", f.display())).collect()
         };
-        for path in paths {
+        for path in patterns.iter().flat_map(|p| expand(p)) {
             let Ok(path) = fs::canonicalize(path) else { continue };
             if path.is_file() && !found.contains(&path) && !is_script(&path) {
                 found.push(path);
@@ -517,21 +548,6 @@ fn find_programs(candidates: &[String]) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-/// Files of `folder` whose name fits, sorted. By name alone: a glob over paths asks for the status of each of the
-/// thousands of files in a folder of programs, which took 10 ms of a start.
-fn named(folder: &Path, pattern: &glob::Pattern) -> Vec<PathBuf> {
-    if !pattern.as_str().contains(['*', '?', '[']) {
-        let path = folder.join(pattern.as_str());
-        return if path.exists() { vec![path] } else { Vec::new() };
-    }
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let fits = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| pattern.matches(name));
-    let mut paths: Vec<PathBuf> =
-        entries.flatten().filter(|e| fits(&e.file_name())).map(|e| e.path()).collect();
-    paths.sort();
-    paths
 }
 
 /// Whether a file begins with `#!`: a shim of a version manager, of no use inside a sandbox.

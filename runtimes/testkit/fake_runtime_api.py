@@ -7,6 +7,9 @@ Python 3.8 or newer, standard library alone.
     with FakeRuntime(["python3.11", "bootstrap.py"], task_root, handler="app.handler") as rt:
         answer = rt.invoke({"name": "Ada"})
         assert answer.json() == {"hello": "Ada"}
+
+With `preboot=True` the process starts without handler, code and function environment, as Kennel starts one ahead of
+time; it gets them from `claim()`, or at once with `preboot="claimed"`.
 """
 
 import json
@@ -59,7 +62,7 @@ class _UnixServer(_Server):
 
 class FakeRuntime:
     def __init__(self, argv, task_root, handler, env=None, memory=512, timeout=10.0, name="fn",
-                 runtime_dir=None, response_limit=6291556):
+                 runtime_dir=None, response_limit=6291556, preboot=False):
         self.argv, self.task_root, self.handler = list(argv), str(task_root), handler
         self.timeout, self.memory, self.name, self.response_limit = timeout, memory, name, response_limit
         self.extra_env, self.runtime_dir = dict(env or {}), runtime_dir
@@ -68,6 +71,9 @@ class FakeRuntime:
         self.requests = []  # every (method, path) seen, in order
         self.next_waiting = threading.Event()
         self.current = None
+        self.preboot = preboot
+        self.claim_waiting, self.claimed = threading.Event(), threading.Event()
+        self.claim_answer = None  # or (status, bytes, headers…) in place of the environment
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="fake-runtime-")
@@ -113,6 +119,10 @@ class FakeRuntime:
 
             def do_GET(self):
                 fake.requests.append(("GET", self.path))
+                if self.path == "/kennel/claim" and fake.preboot:
+                    fake.claim_waiting.set()
+                    fake.claimed.wait()
+                    return self._reply(*(fake.claim_answer or (200, json.dumps({"env": fake.env}).encode())))
                 if self.path != API + "invocation/next":
                     return self._reply(404, b"{}")
                 fake.next_waiting.set()
@@ -163,8 +173,18 @@ class FakeRuntime:
             "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
         }
         env.update(self.extra_env)
+        self.env = env
+        cwd = self.task_root
+        if self.preboot:
+            env = {name: env[name] for name in ("PATH", "LANG", "TZ", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_RUNTIME_DIR",
+                                                "KENNEL_RUNTIME_API_SOCKET")}
+            env.update(KENNEL_PREBOOT="1", BOOT_ONLY="1")  # the second must be gone after the claim
+            self.env.pop("KENNEL_RUNTIME_API_SOCKET")
+            cwd = "/"
+        if self.preboot == "claimed":
+            self.claimed.set()
         self.log_file = open(os.path.join(self.dir, "log"), "wb")
-        self.process = subprocess.Popen(self.argv, env=env, cwd=self.task_root, stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(self.argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
                                         stdout=self.log_file, stderr=self.log_file, start_new_session=True)
         return self
 
@@ -174,6 +194,7 @@ class FakeRuntime:
         except OSError:
             pass
         self.process.wait()
+        self.claimed.set()
         for _ in range(4):
             self.pending.put(None)
         for server in self.servers:
@@ -181,6 +202,13 @@ class FakeRuntime:
             server.server_close()
         self.log_file.close()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def claim(self, env=None):
+        """Gives the waiting process its function; `env` is added to the function's environment."""
+        if not self.claim_waiting.wait(self.timeout):
+            raise TimeoutError("no claim from %s; log:\n%s" % (self.argv, self.log()))
+        self.env.update(env or {})
+        self.claimed.set()
 
     def post(self, event, raw=None, deadline_ms=None, client_context=None, identity=None, trace=None, tenant=None):
         """Queues one event; returns its request id. `raw` are payload bytes sent as they are."""

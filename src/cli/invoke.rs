@@ -217,11 +217,15 @@ fn confined(
         runtime_index: u32::try_from(index).unwrap_or(u32::MAX),
         runtime,
         host_network: args.network == "host",
+        log_format: "Text".into(),
+        system_log_level: None,
     };
     let request = Request {
         request_id: uuid::Uuid::new_v4().to_string(),
         payload: event.into(),
         client_context: args.client_context.clone(),
+        invoked_arn: None,
+        trace_id: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -6,6 +6,7 @@ mod guess;
 mod invoke;
 mod output;
 mod runtimes;
+mod serve;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run one event through a handler zip, and leave nothing behind
     Invoke(Box<invoke::Args>),
+    /// Serve the AWS Lambda API on this machine
+    Serve(Box<serve::Args>),
     /// Run a command of this host in the same sandbox
     Exec(exec::Args),
     /// Tell what this host gives and lacks, what follows, and how to mend it
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Invoke(args) => invoke::run(*args),
+        Command::Serve(args) => serve::run(&args),
         Command::Exec(args) => exec::run(args),
         Command::Doctor => Ok(doctor::run()),
         Command::Runtimes(args) => runtimes::run(&args),

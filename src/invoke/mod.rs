@@ -2,26 +2,31 @@
 
 #![forbid(unsafe_code)]
 
+pub mod destinations;
 mod environment;
 mod errors;
+pub mod invoker;
+pub mod queue;
 mod receipt;
+mod run;
+pub mod service;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use environment::{FunctionEnvironment, LogNames, trace_id};
 pub use errors::FunctionError;
 pub use receipt::Receipt;
+pub use run::{Executed, Ready};
 
-use crate::launcher::Launcher;
-use crate::launcher::protocol::{Launch, Tree};
-use crate::logs::{Sink, lines};
-use crate::pool::{self, Answered, Init, Instance, Outcome, PoolError, Wanted};
-use crate::runtime_api::Invocation;
+use crate::launcher::protocol::Tree;
+use crate::launcher::{Launcher, LauncherError};
+use crate::logs::Sink;
+use crate::pool::PoolError;
 use crate::runtimes::Resolved;
-use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, spec};
+use crate::sandbox::{MemoryMib, spec};
 
 /// A function, as far as running it goes.
 #[derive(Debug, Clone)]
@@ -42,6 +47,9 @@ pub struct Function {
     pub runtime_index: u32,
     pub runtime: Resolved,
     pub host_network: bool,
+    /// `Text` or `JSON`: how the platform's own lines are written.
+    pub log_format: String,
+    pub system_log_level: Option<String>,
 }
 
 /// An event for a function.
@@ -50,6 +58,10 @@ pub struct Request {
     pub request_id: String,
     pub payload: Bytes,
     pub client_context: Option<String>,
+    /// As it was invoked, where that is not the function's own ARN.
+    pub invoked_arn: Option<String>,
+    /// Where the caller has one.
+    pub trace_id: Option<String>,
 }
 
 /// What came of it. The function's failure is a result, not an error of ours.
@@ -70,151 +82,21 @@ pub async fn run_once<S: Sink>(
     request: Request,
     sink: S,
 ) -> Result<(Completed, S), PoolError> {
-    let log_names = LogNames::new(&function.name, &function.version);
-    let mut instance =
-        Instance::start(launcher.clone(), wanted(launcher, function, &log_names), sink).await?;
-    let id = request.request_id.as_str();
-    instance.log.begin();
-    if let Some(wanted) = &function.runtime.instead_of {
-        let (name, version) = (&function.runtime.name, &function.runtime.version);
-        let language = &function.runtime.language;
-        let note = format!(
-            "kennel: {name} ({language} {wanted}) runs on {language} {version}, the nearest newer one here\n"
-        );
-        instance.log.note(&note);
-    }
-    if let Some((program, errno)) = instance.exec_failed() {
-        let why = std::io::Error::from_raw_os_error(*errno);
-        let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
-        instance.log.note(&note);
-    }
-    let mut init = instance.init(pool::INIT_TIMEOUT).await;
-    let init_duration = instance.started.elapsed();
-    // A second try counts as the invocation's own time, as AWS has it.
-    let began = Instant::now();
-    let began_wall = SystemTime::now();
-    let deadline = began_wall + function.timeout;
-    let mut report_init = Some(init_duration);
-    if init == Init::TimedOut {
-        let text = format!(
-            "INIT_REPORT Init Duration: {:.2} ms\tPhase: init\tStatus: timeout\n",
-            init_duration.as_secs_f64() * 1000.0
-        );
-        instance.log.note(&text);
-        let (_, sink) = instance.release().await?;
-        instance =
-            Instance::start(launcher.clone(), wanted(launcher, function, &log_names), sink).await?;
-        instance.log.begin();
-        report_init = None;
-        instance.log.note(&lines::start(id, &function.version));
-        init = instance.init(function.timeout).await;
-    } else {
-        instance.log.note(&lines::start(id, &function.version));
-    }
-    let bytes_in = request.payload.len() as u64;
-    let outcome = match init {
-        Init::Done => {
-            let invocation = Invocation {
-                request_id: request.request_id.clone(),
-                payload: request.payload,
-                deadline_ms: pool::unix_ms(deadline),
-                function_arn: function.arn.clone(),
-                trace_id: trace_id(),
-                client_context: request.client_context,
-                cognito_identity: None,
-            };
-            instance.invoke(invocation, deadline).await
-        }
-        Init::Failed { error_type, body } => {
-            Outcome::Answered(Answered::Error { error_type, body })
-        }
-        Init::Exited(exit) => Outcome::Exited(exit),
-        Init::TimedOut => Outcome::TimedOut,
-    };
-    let duration = began.elapsed();
-    let (result, status) = errors::result_of(outcome, id, function.timeout);
-    if let Err(error) = &result
-        && let Some(line) = &error.log_line
-    {
-        instance.log.note(line);
-    }
-    instance.log.note(&lines::end(id));
-    let usage = instance.usage();
-    let billed = lines::billed(duration);
-    let report = lines::Report {
-        request_id: id,
-        duration,
-        billed,
-        memory_mb: function.memory.mib(),
-        max_memory_mb: usage.memory_peak_bytes.div_ceil(1 << 20),
-        init: report_init,
-        status: status.as_line(),
-    };
-    instance.log.note(&report.line());
-    let log_tail = instance.log.tail();
-    let degraded = instance.degraded().to_vec();
-    let log_bytes = instance.log.bytes;
-    let (life, sink) = instance.release().await?;
-    let receipt = Receipt {
-        request_id: request.request_id,
-        status: status.name().into(),
-        duration_ms: millis(duration),
-        billed_duration_ms: u64::try_from(billed.as_millis()).unwrap_or(u64::MAX),
-        init_duration_ms: report_init.map(millis),
-        cpu_time_ms: millis(life.cpu_time),
-        memory_size_mb: function.memory.mib(),
-        max_memory_used_mb: life.memory_peak_bytes.max(usage.memory_peak_bytes).div_ceil(1 << 20),
-        bytes_in,
-        bytes_out: result.as_ref().map_or(0, |body| body.len() as u64),
-        log_bytes,
-        peak_processes: life.pids_peak.max(usage.pids_peak),
-        out_of_memory_kills: life.oom_kills,
-        start: "cold".into(),
-        start_reason: "one sandbox for one event".into(),
-        runtime: function.runtime.name.clone(),
-        interpreter_version: function.runtime.version.clone(),
-        degraded,
-    };
-    Ok((Completed { result, receipt, log_tail }, sink))
+    let log = LogNames::new(&function.name, &function.version);
+    let request_id = request.request_id.clone();
+    let mut ready = Ready::cold(launcher, function, &log, sink, &request_id).await?;
+    let executed = ready.execute(function, request, None).await;
+    let degraded = ready.instance.degraded().to_vec();
+    let log_bytes = ready.instance.log.bytes;
+    let (life, sink) = ready.instance.release().await?;
+    let sink = sink.ok_or(LauncherError::Gone)?;
+    let start = ("cold", "one sandbox for one event");
+    let receipt = executed.receipt(function, request_id, life, log_bytes, degraded, start);
+    Ok((Completed { result: executed.result, receipt, log_tail: executed.log_tail }, sink))
 }
 
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100_000.0).round() / 100.0
-}
-
-fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
-    let runtime = &function.runtime;
-    let rpc = runtime.rpc_door;
-    let env = FunctionEnvironment { function, log, rpc_port: rpc.then_some(RPC_PORT) }.variables();
-    let launch = Launch {
-        id: launcher.new_id(),
-        runtime: function.runtime_index,
-        code: function.code.clone(),
-        layers: function.layers.clone(),
-        argv_any: wrapped(runtime, function),
-        env,
-        memory_mib: function.memory.mib(),
-        milli_cpu: MilliCpu::while_initialising(function.memory).0,
-        pids: function.pids,
-        tmp_mib: function.tmp_mib,
-        rpc,
-        host_network: function.host_network,
-    };
-    Wanted { launch, function_cpu: MilliCpu::for_memory(function.memory) }
-}
-
-/// The runtime's command, behind the script of `AWS_LAMBDA_EXEC_WRAPPER` where there is one. As on AWS, a package that
-/// is its own runtime is not wrapped.
-fn wrapped(runtime: &Resolved, function: &Function) -> Vec<Vec<String>> {
-    let argv_any = runtime.argv_any(&function.handler, function.memory);
-    let wrapper = function.environment.iter().find(|(k, _)| k == "AWS_LAMBDA_EXEC_WRAPPER");
-    match (wrapper, &runtime.interpreter) {
-        (Some((_, wrapper)), Some(_)) => argv_any
-            .into_iter()
-            .map(|argv| std::iter::once(wrapper.clone()).chain(argv).collect())
-            .collect(),
-        _ => argv_any,
-    }
 }
 
 /// Defaults that carry a JVM, .NET and pandas.

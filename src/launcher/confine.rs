@@ -8,10 +8,25 @@ use landlock::{
     RulesetCreatedAttr,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::sys;
 
 /// Base of the uid that a server without a `kennel` user takes: this plus its pid.
 const SERVER_UID_BASE: u32 = 0x6F00_0000;
+
+/// Base of the uid of a server with a data directory; 24 bits of its path's hash are added.
+const LASTING_UID_BASE: u32 = 0x6E00_0000;
+
+/// What a sealed server may read beside its own folder: how names are resolved, and its own figures.
+const READABLE: [&str; 6] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/proc/self",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
@@ -27,6 +42,18 @@ pub fn server_ids() -> (u32, u32) {
     match nix::unistd::User::from_name("kennel") {
         Ok(Some(user)) => (user.uid.as_raw(), user.gid.as_raw()),
         _ => (SERVER_UID_BASE + std::process::id(), SERVER_UID_BASE + std::process::id()),
+    }
+}
+
+/// As [`server_ids`] for a server whose files stay: without a `kennel` user, an id that its data directory always has.
+pub fn lasting_server_ids(data: &Path) -> (u32, u32) {
+    match nix::unistd::User::from_name("kennel") {
+        Ok(Some(user)) => (user.uid.as_raw(), user.gid.as_raw()),
+        _ => {
+            let digest = Sha256::digest(data.as_os_str().as_encoded_bytes());
+            let id = LASTING_UID_BASE + u32::from_be_bytes([0, digest[0], digest[1], digest[2]]);
+            (id, id)
+        }
     }
 }
 
@@ -60,6 +87,18 @@ fn capabilities(error: caps::errors::CapsError) -> ConfineError {
 /// # Errors
 /// What could not be given up; the caller must not go on then.
 pub fn seal(folder: &Path) -> Result<(), ConfineError> {
+    seal_but(folder, &[])
+}
+
+/// As [`seal`], for a server that looks names up: with the few files that this needs.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_server(folder: &Path) -> Result<(), ConfineError> {
+    seal_but(folder, &READABLE)
+}
+
+fn seal_but(folder: &Path, readable: &[&str]) -> Result<(), ConfineError> {
     // Without CAP_SETPCAP the bounding set stays; with no_new_privs nothing can be gained from it.
     caps::clear(None, caps::CapSet::Effective)
         .and_then(|()| caps::clear(None, caps::CapSet::Permitted))
@@ -73,6 +112,13 @@ pub fn seal(folder: &Path) -> Result<(), ConfineError> {
         .map_err(landlock)?;
     if let Ok(fd) = PathFd::new(folder) {
         ruleset = ruleset.add_rule(PathBeneath::new(fd, all)).map_err(landlock)?;
+    }
+    for path in readable {
+        let Ok(fd) = PathFd::new(path) else { continue };
+        let file = !Path::new(path).is_dir();
+        let rights = AccessFs::from_read(ABI::V5);
+        let rights = if file { rights & AccessFs::from_file(ABI::V5) } else { rights };
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, rights)).map_err(landlock)?;
     }
     ruleset.restrict_self().map_err(landlock)?;
     Ok(())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::protocol::{Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
@@ -44,6 +45,11 @@ pub struct RuntimeFiles {
     pub binds: Vec<PathBuf>,
 }
 
+/// Processes on their way out, removers and inits, at a time; beyond them the launcher removes by itself.
+const MAX_ENDING: usize = 32;
+/// How often those are looked after while no request comes.
+const REAP_EVERY: Duration = Duration::from_millis(20);
+
 /// Most sandboxes of one launcher at a time.
 const MAX_SANDBOXES: usize = 4096;
 
@@ -70,7 +76,14 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
     let _ = sys::process::set_name(c"kennel-launcher");
     let mut sandboxes: HashMap<u32, Sandbox> = HashMap::new();
     let mut buffer = vec![0; MAX_MESSAGE];
+    let mut ending: Vec<libc::pid_t> = Vec::new();
     loop {
+        while !ending.is_empty() {
+            ending.retain(|pid| !sys::process::reaped(*pid));
+            if readable(socket, REAP_EVERY) {
+                break;
+            }
+        }
         let length = match sys::socket::recv_with_fds(socket.as_fd(), &mut buffer) {
             Ok((0, _)) | Err(_) => break,
             Ok((length, _)) => length,
@@ -104,9 +117,13 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
                         oom_kills: usage.oom_kills,
                         pids_peak: usage.pids_peak,
                     };
-                    // The answer goes out first: removing takes milliseconds.
+                    // The answer goes out first, and the next request is not held up: removing takes milliseconds.
                     let sent = send(socket, &reply);
-                    remains.remove();
+                    if ending.len() < MAX_ENDING {
+                        ending.extend(remains.remove_beside());
+                    } else {
+                        remains.remove();
+                    }
                     sent
                 }
                 None => break,
@@ -120,11 +137,22 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
     for live in sandboxes.values() {
         live.kill();
     }
+    for pid in ending {
+        let _ = sys::process::wait4(pid);
+    }
     for (_, live) in sandboxes.drain() {
         live.destroy();
     }
     // What a launcher that was killed left behind. At the end, since no start must wait for it.
     table.layout.sweep();
+}
+
+/// Waits for a request, for so long at most.
+fn readable(socket: &OwnedFd, limit: Duration) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
+    !matches!(poll(&mut fds, limit), Ok(0))
 }
 
 fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {

@@ -134,6 +134,16 @@ impl Launcher {
         }
     }
 
+    /// Has everything removed and the launcher end; its parent sees the end of the process.
+    pub async fn shutdown(&self) {
+        let Ok(bytes) = postcard::to_stdvec(&Request::Shutdown) else { return };
+        let socket = self.socket.lock().await;
+        let sent = socket.async_io(tokio::io::Interest::WRITABLE, |s| {
+            sys::socket::send_with_fds(s.as_fd(), &bytes, &[])
+        });
+        let _ = sent.await; // gone already: so much the better
+    }
+
     async fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), LauncherError> {
         let bytes = postcard::to_stdvec(request).map_err(|_| LauncherError::Gone)?;
         if bytes.len() > MAX_MESSAGE {

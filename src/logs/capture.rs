@@ -5,26 +5,62 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use tokio::io::unix::AsyncFd;
+
+use crate::store::StoreError;
 
 /// Bytes of the tail that AWS returns with an invocation.
 pub const TAIL_BYTES: usize = 4096;
 const CHUNK: usize = 16 << 10;
 
-/// Where captured bytes go. `write` may wait; that holds the function back.
+/// Where captured bytes go. Every method may wait, which holds the function back and nobody else. Each may be dropped
+/// at an await: `write` and `note` have then taken nothing, and are called again with the same.
 pub trait Sink {
-    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = ()>;
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = ()> + Send;
+
+    /// Takes text of Kennel's own, which is one event however many lines it has.
+    fn note(&mut self, text: &str) -> impl Future<Output = ()> + Send {
+        self.write(text.as_bytes())
+    }
+
+    /// When [`Self::pass_on`] should be called at the latest; `None` where nothing is held back.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Passes on what is held back, but for a line that has not ended.
+    fn pass_on(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Ends an invocation: a line that has not ended, ends here, and everything is passed on.
+    fn boundary(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Ends an invocation as [`Self::boundary`] does, and waits until its whole log is on the disk.
+    fn boundary_durable(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+}
+
+#[derive(Debug)]
+enum Piece {
+    Output(Vec<u8>),
+    Note(String),
 }
 
 /// One sandbox's log.
 #[derive(Debug)]
 pub struct Capture<S> {
     pipe: AsyncFd<OwnedFd>,
-    sink: S,
+    /// There until [`Self::take_sink`].
+    sink: Option<S>,
     tail: VecDeque<u8>,
     /// Read, and not yet taken by the sink: a [`Self::pump`] that was dropped half-way leaves it here.
-    pending: Vec<u8>,
+    pending: VecDeque<Piece>,
     /// Bytes since the last [`Self::begin`].
     pub bytes: u64,
     closed: bool,
@@ -36,9 +72,9 @@ impl<S: Sink> Capture<S> {
     pub fn new(pipe: OwnedFd, sink: S) -> io::Result<Self> {
         Ok(Self {
             pipe: crate::sys::watch::watch(pipe)?,
-            sink,
+            sink: Some(sink),
             tail: VecDeque::new(),
-            pending: Vec::new(),
+            pending: VecDeque::new(),
             bytes: 0,
             closed: false,
         })
@@ -59,7 +95,7 @@ impl<S: Sink> Capture<S> {
     /// take it must not hold the function's deadline up.
     pub fn note(&mut self, line: &str) {
         self.keep(line.as_bytes());
-        self.pending.extend_from_slice(line.as_bytes());
+        self.pending.push_back(Piece::Note(line.to_owned()));
     }
 
     /// Waits for output and passes it on. Never returns once the pipe is closed.
@@ -68,27 +104,70 @@ impl<S: Sink> Capture<S> {
     pub async fn pump(&mut self) {
         while !self.closed {
             self.flush().await;
-            let Ok(mut ready) = self.pipe.readable().await else { break };
+            let readable = self.pipe.readable();
+            let ready = match self.sink.as_ref().and_then(Sink::due) {
+                None => readable.await,
+                // A timer only while something is held back: an idle sandbox has none.
+                Some(due) => match tokio::time::timeout_at(due.into(), readable).await {
+                    Ok(ready) => ready,
+                    Err(_elapsed) => {
+                        if let Some(sink) = &mut self.sink {
+                            sink.pass_on().await;
+                        }
+                        continue;
+                    }
+                },
+            };
+            let Ok(mut ready) = ready else { break };
             let mut buffer = vec![0; CHUNK];
             match ready.try_io(|pipe| Ok(nix::unistd::read(pipe.get_ref(), &mut buffer)?)) {
                 Ok(Ok(0) | Err(_)) => self.closed = true,
                 Ok(Ok(length)) => {
                     buffer.truncate(length);
                     self.keep(&buffer);
-                    self.pending = buffer;
+                    self.pending.push_back(Piece::Output(buffer));
                 }
                 Err(_would_block) => {}
             }
         }
         self.flush().await;
+        if let Some(due) = self.sink.as_ref().and_then(Sink::due) {
+            tokio::time::sleep_until(due.into()).await;
+            if let Some(sink) = &mut self.sink {
+                sink.pass_on().await;
+            }
+        }
         std::future::pending::<()>().await;
     }
 
     /// Waits until the sink has everything that was read.
     pub async fn flush(&mut self) {
-        if !self.pending.is_empty() {
-            self.sink.write(&self.pending).await;
-            self.pending.clear();
+        while let (Some(piece), Some(sink)) = (self.pending.front(), &mut self.sink) {
+            match piece {
+                Piece::Output(bytes) => sink.write(bytes).await,
+                Piece::Note(text) => sink.note(text).await,
+            }
+            self.pending.pop_front();
+        }
+    }
+
+    /// Ends an invocation's log: the sink has everything and has passed it on.
+    pub async fn end(&mut self) {
+        self.flush().await;
+        if let Some(sink) = &mut self.sink {
+            sink.boundary().await;
+        }
+    }
+
+    /// As [`Self::end`], and waits until the invocation's log is on the disk.
+    ///
+    /// # Errors
+    /// Some of it is not.
+    pub async fn end_durably(&mut self) -> Result<(), StoreError> {
+        self.flush().await;
+        match &mut self.sink {
+            Some(sink) => sink.boundary_durable().await,
+            None => Ok(()),
         }
     }
 
@@ -97,22 +176,27 @@ impl<S: Sink> Capture<S> {
     pub fn drain(&mut self) {
         let waiting = crate::sys::process::bytes_waiting(self.pipe.get_ref().as_fd());
         let mut left = waiting.unwrap_or(0);
-        let mut buffer = vec![0; CHUNK];
         while left > 0 {
-            let want = left.min(CHUNK);
-            match nix::unistd::read(self.pipe.get_ref(), &mut buffer[..want]) {
+            let mut buffer = vec![0; left.min(CHUNK)];
+            match nix::unistd::read(self.pipe.get_ref(), &mut buffer) {
                 Ok(length) if length > 0 => {
                     left -= length;
-                    self.keep(&buffer[..length]);
-                    self.pending.extend_from_slice(&buffer[..length]);
+                    buffer.truncate(length);
+                    self.keep(&buffer);
+                    self.pending.push_back(Piece::Output(buffer));
                 }
                 _ => break,
             }
         }
     }
 
-    pub fn into_sink(self) -> S {
-        self.sink
+    pub fn sink_mut(&mut self) -> Option<&mut S> {
+        self.sink.as_mut()
+    }
+
+    /// The sink, once; what comes after is dropped.
+    pub fn take_sink(&mut self) -> Option<S> {
+        self.sink.take()
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -151,6 +235,6 @@ mod tests {
         capture.flush().await;
         assert_eq!(capture.tail(), long[6000 - TAIL_BYTES..]);
         assert_eq!(capture.bytes, 6000);
-        assert_eq!(capture.into_sink().0.len(), 6007, "every byte reached the sink");
+        assert_eq!(capture.take_sink().unwrap().0.len(), 6007, "every byte reached the sink");
     }
 }

@@ -1,314 +1,392 @@
-//! Instances: one sandbox's life with its function.
+//! Instances and how long they are kept: warm ones wait here per function version, last used first, frozen after a short
+//! grace, until they are used again, have idled too long, or memory is wanted elsewhere.
 //!
-//! States: `Booting → Initialising → Idle ⇄ Busy → Dead`, owned by [`Instance`] alone. (`Ready` and `Claimed` come with
-//! pre-booted sandboxes.) An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
+//! The host's memory is a budget: a busy instance counts with its limit, an idle one with what it used at most. When a
+//! new one does not fit, idle ones go, longest unused first; when none is left, the newcomer waits.
+//! Knows no HTTP and no function's meaning: a [`Key`] is all that tells instances apart.
 
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+mod instance;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::launcher::protocol::Launch;
-use crate::launcher::{Handle, Launcher, LauncherError};
-use crate::logs::{Capture, Sink};
-use crate::runtime_api::{self, Answer, Event, Invocation, Session};
-use crate::sandbox::{MilliCpu, RPC_PORT, Usage, decode_status};
-use crate::sys;
-use crate::sys::process::ExitStatus;
+use tokio::sync::Notify;
 
-/// How long a function may take to load before its first event. Source: AWS, "Lambda execution environment".
-pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+pub use instance::{
+    Answered, Exit, INIT_TIMEOUT, Init, Instance, Outcome, PoolError, State, Wanted, unix_ms,
+};
+
+use crate::logs::{PlatformLog, Sink};
+use crate::metrics::{SandboxGauge, SandboxState};
+
+/// What an instance can be used again for: one version of one function, with one configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The function's own, so that a later one of the same name shares nothing.
+    pub function: Arc<str>,
+    pub version: Arc<str>,
+    /// Changes with code or configuration.
+    pub generation: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For all instances together.
+    pub memory_bytes: u64,
+    /// How long an unused instance is kept.
+    pub idle: Duration,
+    /// How long an instance runs on after an invocation before it is frozen.
+    pub freeze_after: Duration,
+    /// How long an invocation waits for memory.
+    pub wait: Duration,
+}
+
+/// Kept instances that are made ahead are spared by the idle clock and by the memory budget.
+#[derive(Debug)]
+struct Parked<S> {
+    ticket: u64,
+    instance: Instance<S>,
+    since: Instant,
+    bytes: u64,
+    /// Made ahead for provisioned concurrency.
+    provisioned: bool,
+    tag: Tag,
+}
+
+/// What the owner wants to find again with an instance.
+#[derive(Debug)]
+pub struct Tag {
+    /// Counts it among its function's sandboxes.
+    pub gauge: SandboxGauge,
+    /// Words its log's platform lines.
+    pub platform: Arc<PlatformLog>,
+    pub memory_bytes: u64,
+    pub provisioned: bool,
+    /// No invocation yet: its init was ahead of time.
+    pub fresh: Option<Duration>,
+    /// Lives as long as the instance: what it was made from.
+    pub keep: Arc<dyn Any + Send + Sync>,
+}
+
+type Shelves<S> = HashMap<Key, Vec<Parked<S>>>;
+
+const SHARDS: usize = 64;
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct Pool<S> {
+    limits: Limits,
+    shards: Vec<Mutex<Shelves<S>>>,
+    hasher: RandomState,
+    next_ticket: AtomicU64,
+    /// Bytes that instances count with.
+    used: AtomicU64,
+    /// Memory came free.
+    freed: Notify,
+    /// Parked and not yet frozen: when, where, which.
+    thawed: Mutex<VecDeque<(Instant, Key, u64)>>,
+    parked: Notify,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    idle: AtomicU64,
+    busy: AtomicU64,
+    booting: AtomicU64,
+}
+
+/// Instances by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    pub booting: u64,
+    pub busy: u64,
+    pub idle: u64,
+    pub bytes: u64,
+}
+
+/// Memory that one instance counts with; given back when dropped.
+#[derive(Debug)]
+pub struct Share<S> {
+    pool: Arc<Pool<S>>,
+    bytes: u64,
+    state: Counted,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// The program runs; its first word is awaited.
-    Initialising,
-    Idle,
+enum Counted {
+    Booting,
     Busy,
-    Dead,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    #[error(transparent)]
-    Launcher(#[from] LauncherError),
-    #[error("cannot watch the sandbox")]
-    Watch { source: std::io::Error },
-}
-
-/// How the init phase ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Init {
-    Done,
-    /// The bootstrap said so; the body is the function's error.
-    Failed {
-        error_type: String,
-        body: Bytes,
-    },
-    Exited(Exit),
-    TimedOut,
-}
-
-/// How an invocation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    Answered(Answered),
-    Exited(Exit),
-    TimedOut,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answered {
-    Response(Bytes),
-    /// With an error that came after bytes of a stream.
-    Streamed {
-        body: Bytes,
-        error: Option<(String, Bytes)>,
-    },
-    Error {
-        error_type: String,
-        body: Bytes,
-    },
-}
-
-/// The runtime's process is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Status(ExitStatus),
-    /// Everything in the sandbox was killed at once, its init too.
-    Killed,
-}
-
-/// A sandbox with its function.
-#[derive(Debug)]
-pub struct Instance<S> {
-    pub state: State,
-    launcher: Arc<Launcher>,
-    handle: Handle,
-    status: AsyncFd<OwnedFd>,
-    session: Arc<Session>,
-    events: mpsc::Receiver<Event>,
-    pub log: Capture<S>,
-    /// When the launch was asked for.
-    pub started: Instant,
-    function_cpu: MilliCpu,
-    doors: JoinSet<()>,
-}
-
-/// What an instance needs beside the launch itself.
-#[derive(Debug)]
-pub struct Wanted {
-    pub launch: Launch,
-    /// The function's CPU, from its first event on.
-    pub function_cpu: MilliCpu,
-}
-
-impl<S: Sink> Instance<S> {
-    /// Has the sandbox made and opens its Runtime API. Does not wait for the function to load.
-    ///
-    /// # Errors
-    /// The launcher's refusal.
-    pub async fn start(
-        launcher: Arc<Launcher>,
-        wanted: Wanted,
-        sink: S,
-    ) -> Result<Self, PoolError> {
-        let started = Instant::now();
-        let watch = |source| PoolError::Watch { source };
-        let mut handle = launcher.launch(wanted.launch).await?;
-        let status = handle.status.try_clone().map_err(watch)?;
-        let log = handle.log.take().ok_or(LauncherError::Gone)?;
-        let (session, events) = Session::new();
-        let session = Arc::new(session);
-        let mut doors = JoinSet::new();
-        let (unix, tcp) = (handle.unix.take(), handle.tcp.take());
-        let served = session.clone();
-        doors.spawn(async move {
-            if let Err(error) = runtime_api::http::serve(served, unix, tcp).await {
-                tracing::error!(%error, "a sandbox's Runtime API cannot be served");
-            }
-        });
-        if let Some(rpc) = handle.rpc.take() {
-            doors.spawn(runtime_api::rpc_door::serve(session.clone(), rpc, RPC_PORT));
+impl<S> Share<S> {
+    /// The instance is up.
+    pub fn booted(&mut self) {
+        if self.state == Counted::Booting {
+            self.pool.counts.booting.fetch_sub(1, Ordering::Relaxed);
+            self.pool.counts.busy.fetch_add(1, Ordering::Relaxed);
+            self.state = Counted::Busy;
         }
-        Ok(Self {
-            state: State::Initialising,
-            launcher,
-            status: sys::watch::watch(status).map_err(watch)?,
-            handle,
-            session,
-            events,
-            log: Capture::new(log, sink).map_err(watch)?,
-            started,
-            function_cpu: wanted.function_cpu,
-            doors,
+    }
+}
+
+impl<S> Drop for Share<S> {
+    fn drop(&mut self) {
+        let counts = &self.pool.counts;
+        match self.state {
+            Counted::Booting => counts.booting.fetch_sub(1, Ordering::Relaxed),
+            Counted::Busy => counts.busy.fetch_sub(1, Ordering::Relaxed),
+        };
+        self.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.pool.freed.notify_one();
+    }
+}
+
+/// An instance that waited here, and what it counts with.
+#[derive(Debug)]
+pub struct Taken<S> {
+    pub instance: Instance<S>,
+    pub share: Share<S>,
+    pub tag: Tag,
+}
+
+impl<S: Sink + Send + 'static> Pool<S> {
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            next_ticket: AtomicU64::new(1),
+            used: AtomicU64::new(0),
+            freed: Notify::new(),
+            thawed: Mutex::default(),
+            parked: Notify::new(),
+            counts: Counts::default(),
         })
     }
 
-    /// The program, and why it did not exec.
-    pub fn exec_failed(&self) -> Option<&(String, i32)> {
-        self.handle.exec_failed.as_ref()
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shelves<S>> {
+        let hash = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+        lock(&self.shards[hash])
     }
 
-    /// Protections that are weaker than designed, as the operator allowed.
-    pub fn degraded(&self) -> &[String] {
-        &self.handle.degraded
-    }
-
-    /// Waits until the function is loaded, for at most `limit`.
-    pub async fn init(&mut self, limit: Duration) -> Init {
-        let deadline = tokio::time::Instant::now() + limit;
-        let init = loop {
-            tokio::select! {
-                biased;
-                event = self.events.recv() => match event {
-                    Some(Event::InitDone) => break Init::Done,
-                    Some(Event::InitError { error_type, body }) => break Init::Failed { error_type, body },
-                    Some(_) => {}
-                    None => break Init::Exited(Exit::Killed),
-                },
-                exit = exited(&self.status) => break Init::Exited(exit),
-                () = tokio::time::sleep_until(deadline) => break Init::TimedOut,
-                () = self.log.pump() => {}
-            }
-        };
-        match init {
-            Init::Done => self.state = State::Idle,
-            Init::TimedOut => self.die(),
-            Init::Failed { .. } => {
-                // The bootstrap ends by itself after its report; its last words are still read.
-                let _ =
-                    tokio::time::timeout(Duration::from_millis(200), exited(&self.status)).await;
-                self.die();
-            }
-            Init::Exited(_) => self.die(),
-        }
-        self.log.drain();
-        init
-    }
-
-    /// Runs one event, until its answer, its end, or `deadline`.
-    ///
-    /// The function's share of CPU holds from here on; the init phase had a whole core.
-    pub async fn invoke(&mut self, invocation: Invocation, deadline: SystemTime) -> Outcome {
-        self.state = State::Busy;
-        if let Err(error) = self.handle.files.set_cpu(self.function_cpu) {
-            tracing::warn!(%error, "the function's CPU share could not be set");
-        }
-        let request_id = invocation.request_id.clone();
-        self.session.offer(invocation);
-        let mut streamed = BytesMut::new();
-        let mut streaming_attempt = 0;
-        let outcome = loop {
-            // Wall clock, as the function's own deadline is: a clock set forward ends it, one set back is seen again here.
-            let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-            tokio::select! {
-                biased;
-                event = self.events.recv() => match event {
-                    Some(Event::Answer { request_id: id, answer }) if id == request_id => {
-                        // One that was queued while the deadline passed is late all the same.
-                        if SystemTime::now() >= deadline {
-                            break Outcome::TimedOut;
-                        }
-                        break Outcome::Answered(match answer {
-                            Answer::Response(body) => Answered::Response(body),
-                            Answer::Streamed { error } => Answered::Streamed { body: streamed.split().freeze(), error },
-                            Answer::Error { error_type, body } => Answered::Error { error_type, body },
-                        });
-                    }
-                    Some(Event::Chunk { request_id: id, attempt, bytes }) if id == request_id => {
-                        if attempt != streaming_attempt {
-                            streamed.clear();
-                            streaming_attempt = attempt;
-                        }
-                        streamed.extend_from_slice(&bytes);
-                    }
-                    Some(_) => {}
-                    None => break Outcome::Exited(Exit::Killed),
-                },
-                exit = exited(&self.status) => break Outcome::Exited(exit),
-                () = tokio::time::sleep(left.min(Duration::from_secs(1))) => {
-                    if SystemTime::now() >= deadline {
-                        break Outcome::TimedOut;
-                    }
+    /// The instance that was used last, thawed by its next invocation.
+    pub fn take(self: &Arc<Self>, key: &Key) -> Option<Taken<S>> {
+        loop {
+            let mut parked = {
+                let mut shelves = self.shard(key);
+                let shelf = shelves.get_mut(key)?;
+                let parked = shelf.pop();
+                if shelf.is_empty() {
+                    shelves.remove(key);
                 }
-                () = self.log.pump() => {}
+                parked?
+            };
+            self.counts.idle.fetch_sub(1, Ordering::Relaxed);
+            self.counts.busy.fetch_add(1, Ordering::Relaxed);
+            // It may grow to its limit again.
+            let bytes = parked.tag.memory_bytes.max(parked.bytes);
+            self.used.fetch_add(bytes - parked.bytes, Ordering::Relaxed);
+            let share = Share { pool: self.clone(), bytes, state: Counted::Busy };
+            if parked.instance.has_ended() {
+                // Died while it idled: nobody's invocation was in it.
+                end(parked.instance);
+                continue;
             }
-        };
-        // A runtime that ended because its answer was refused: the size is the reason that counts.
-        let refused = match &outcome {
-            Outcome::Exited(_) => self.session.refused_size(),
-            _ => None,
-        };
-        let outcome = match refused {
-            Some(Answer::Error { error_type, body }) => {
-                self.die();
-                Outcome::Answered(Answered::Error { error_type, body })
-            }
-            _ => outcome,
-        };
-        match outcome {
-            Outcome::Answered(_) if self.state == State::Dead => {}
-            Outcome::Answered(_) => self.state = State::Idle,
-            Outcome::Exited(_) | Outcome::TimedOut => self.die(),
+            parked.tag.gauge.set(SandboxState::Busy);
+            return Some(Taken { instance: parked.instance, share, tag: parked.tag });
         }
-        self.log.drain();
-        outcome
     }
 
-    /// Kills the whole cgroup; nothing that the sandbox still says counts.
-    fn die(&mut self) {
-        self.session.cancel();
-        let _ = self.handle.files.kill();
-        self.state = State::Dead;
+    /// Memory for a new instance; idle ones go for it. `None` where none came free in time.
+    pub async fn share(self: &Arc<Self>, bytes: u64) -> Option<Share<S>> {
+        let deadline = tokio::time::Instant::now() + self.limits.wait;
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if let Some(share) = self.try_share(bytes) {
+                return Some(share);
+            }
+            if self.evict_longest_unused() {
+                continue;
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return None;
+            }
+        }
     }
 
-    /// What was used so far.
-    pub fn usage(&self) -> Usage {
-        self.handle.files.usage()
+    fn try_share(self: &Arc<Self>, bytes: u64) -> Option<Share<S>> {
+        let fits = |used: u64| {
+            // One instance always fits, however big.
+            let new = used.saturating_add(bytes);
+            (new <= self.limits.memory_bytes || used == 0).then_some(new)
+        };
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        self.counts.booting.fetch_add(1, Ordering::Relaxed);
+        Some(Share { pool: self.clone(), bytes, state: Counted::Booting })
     }
 
-    /// Ends the sandbox and removes all of it; what it used in its life.
-    ///
-    /// # Errors
-    /// The launcher is gone.
-    pub async fn release(mut self) -> Result<(Usage, S), PoolError> {
-        self.die();
-        self.log.drain();
-        self.doors.abort_all();
-        let usage = self.launcher.release(self.handle.id).await?;
-        // Only now: whoever reads the log may take his time, and the sandbox is gone.
-        self.log.flush().await;
-        Ok((usage, self.log.into_sink()))
+    /// Keeps an instance for its next invocation. `bytes`: what it used at most.
+    pub fn park(
+        &self,
+        key: Key,
+        instance: Instance<S>,
+        mut share: Share<S>,
+        bytes: u64,
+        mut tag: Tag,
+    ) {
+        share.booted();
+        tag.gauge.set(SandboxState::Idle);
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let since = Instant::now();
+        // What it counts with goes on, smaller.
+        let bytes = bytes.min(share.bytes);
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.idle.fetch_add(1, Ordering::Relaxed);
+        drop(share);
+        let provisioned = tag.provisioned;
+        let parked = Parked { ticket, instance, since, bytes, provisioned, tag };
+        self.shard(&key).entry(key.clone()).or_default().push(parked);
+        let mut thawed = lock(&self.thawed);
+        thawed.push_back((since, key, ticket));
+        if thawed.len() == 1 {
+            self.parked.notify_one();
+        }
+    }
+
+    /// Freezes what was parked, each after the grace. Never ends.
+    pub async fn freeze_parked(&self) {
+        loop {
+            let next = lock(&self.thawed).front().map(|(since, ..)| *since);
+            match next {
+                None => self.parked.notified().await,
+                Some(since) => {
+                    tokio::time::sleep_until((since + self.limits.freeze_after).into()).await;
+                    self.freeze_due();
+                }
+            }
+        }
+    }
+
+    fn freeze_due(&self) {
+        loop {
+            let (key, ticket) = {
+                let mut thawed = lock(&self.thawed);
+                match thawed.front() {
+                    Some((since, ..)) if since.elapsed() >= self.limits.freeze_after => {}
+                    _ => return,
+                }
+                match thawed.pop_front() {
+                    Some((_, key, ticket)) => (key, ticket),
+                    None => return,
+                }
+            };
+            let mut shelves = self.shard(&key);
+            let shelf = shelves.get_mut(&key).into_iter().flatten();
+            if let Some(parked) = shelf.into_iter().find(|p| p.ticket == ticket) {
+                parked.instance.freeze(true);
+            }
+        }
+    }
+
+    fn evict_longest_unused(&self) -> bool {
+        let oldest = self
+            .shards
+            .iter()
+            .filter_map(|shard| {
+                let shelves = lock(shard);
+                let all = shelves.iter().flat_map(|(k, shelf)| shelf.iter().map(move |p| (k, p)));
+                let idle = all.filter(|(_, p)| !p.provisioned).min_by_key(|(_, p)| p.since);
+                idle.map(|(key, p)| (p.since, key.clone(), p.ticket))
+            })
+            .min_by_key(|(since, ..)| *since);
+        let Some((_, key, ticket)) = oldest else { return false };
+        self.end_where(|k, parked| *k == key && parked.ticket == ticket);
+        true
+    }
+
+    /// Ends idle instances that have waited too long.
+    pub fn end_idle(&self) {
+        self.end_where(|_, parked| {
+            !parked.provisioned && parked.since.elapsed() >= self.limits.idle
+        });
+    }
+
+    /// Ends the idle instances of a function, but those that `keep` says.
+    pub fn end_function(&self, function: &str, keep: impl Fn(&Key) -> bool) {
+        self.end_where(|key, _| *key.function == *function && !keep(key));
+    }
+
+    /// Ends all idle instances.
+    pub fn end_all(&self) {
+        self.end_where(|_, _| true);
+    }
+
+    fn end_where(&self, ends: impl Fn(&Key, &Parked<S>) -> bool) {
+        for shard in &self.shards {
+            let mut ended = Vec::new();
+            {
+                let mut shelves = lock(shard);
+                shelves.retain(|key, shelf| {
+                    let mut index = 0;
+                    while index < shelf.len() {
+                        if ends(key, &shelf[index]) {
+                            ended.push(shelf.remove(index));
+                        } else {
+                            index += 1;
+                        }
+                    }
+                    !shelf.is_empty()
+                });
+            }
+            for parked in ended {
+                self.counts.idle.fetch_sub(1, Ordering::Relaxed);
+                self.used.fetch_sub(parked.bytes, Ordering::Relaxed);
+                self.freed.notify_one();
+                end(parked.instance);
+            }
+        }
+    }
+
+    /// Provisioned instances of a version that wait now.
+    pub fn provisioned_idle(&self, key: &Key) -> usize {
+        self.shard(key).get(key).map_or(0, |s| s.iter().filter(|p| p.provisioned).count())
+    }
+
+    /// Whether an idle instance has this key.
+    pub fn has(&self, key: &Key) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
+    pub fn census(&self) -> Census {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Census {
+            booting: read(&self.counts.booting),
+            busy: read(&self.counts.busy),
+            idle: read(&self.counts.idle),
+            bytes: read(&self.used),
+        }
     }
 }
 
-/// Waits for the program's end.
-async fn exited(status: &AsyncFd<OwnedFd>) -> Exit {
-    loop {
-        let Ok(mut ready) = status.readable().await else { return Exit::Killed };
-        match ready.try_io(|fd| {
-            let mut peek = [0; 8];
-            match nix::unistd::read(fd.get_ref(), &mut peek) {
-                Ok(length) => Ok((length, peek)),
-                Err(errno) => Err(errno.into()),
-            }
-        }) {
-            Ok(Ok((8, bytes))) => return Exit::Status(decode_status(bytes)),
-            Ok(_) => return Exit::Killed,
-            Err(_would_block) => {}
+/// Kills an instance and has it removed; nobody waits.
+fn end<S: Sink + Send + 'static>(instance: Instance<S>) {
+    tokio::spawn(async move {
+        if let Err(error) = instance.release().await {
+            tracing::error!(%error, "a sandbox could not be removed");
         }
-    }
+    });
 }
 
-/// Milliseconds since the epoch.
-pub fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code here panics while it holds the lock.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

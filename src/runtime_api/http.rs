@@ -199,7 +199,7 @@ async fn response(session: &Session, id: &str, request: &mut Request<Incoming>) 
                 Some(error_type) => Ok(Answer::Error { error_type, body }),
                 None => Ok(Answer::Response(body)),
             },
-            Err(ReadError::TooLarge { bytes }) => Err(too_large(session, bytes)),
+            Err(ReadError::TooLarge) => Err(too_large(session)),
             Err(ReadError::CutShort) => Err(cut_short()),
         }
     };
@@ -213,8 +213,8 @@ async fn response(session: &Session, id: &str, request: &mut Request<Incoming>) 
 }
 
 /// The runtime learns that its answer was too large and may say so itself: the invocation stays open for that.
-fn too_large(session: &Session, bytes: usize) -> Reply {
-    session.answer_too_large(bytes);
+fn too_large(session: &Session) -> Reply {
+    session.answer_too_large();
     let text = format!("Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes).");
     let mut reply = error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &text);
     reply.headers_mut().insert("connection", HeaderValue::from_static("close"));
@@ -276,7 +276,7 @@ async fn invocation_error(session: &Session, id: &str, request: &mut Request<Inc
             let done = session.finish_answer(id, Answer::Error { error_type, body }).await;
             done.map_or_else(refuse, |()| accepted())
         }
-        Err(ReadError::TooLarge { .. }) => error(
+        Err(ReadError::TooLarge) => error(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
             "an error is over 6291556 bytes",
@@ -291,7 +291,7 @@ async fn init_error(session: &Session, request: &mut Request<Incoming>) -> Reply
     let error_type = error_type(request.headers());
     match read(request.body_mut(), MAX_ERROR_BYTES).await {
         Ok(body) => session.init_error(error_type, body).await.map_or_else(refuse, |()| accepted()),
-        Err(ReadError::TooLarge { .. }) => error(
+        Err(ReadError::TooLarge) => error(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
             "an error is over 6291556 bytes",
@@ -305,7 +305,7 @@ fn error_type(headers: &HeaderMap) -> String {
 }
 
 enum ReadError {
-    TooLarge { bytes: usize },
+    TooLarge,
     CutShort,
 }
 
@@ -316,17 +316,14 @@ async fn read(body: &mut Incoming, limit: usize) -> Result<Bytes, ReadError> {
     {
         // Drained, so that a client that writes first and reads afterwards sees the status.
         drain(body).await;
-        return Err(ReadError::TooLarge {
-            bytes: usize::try_from(announced).unwrap_or(usize::MAX),
-        });
+        return Err(ReadError::TooLarge);
     }
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| ReadError::CutShort)?.into_data() else { continue };
         if all.len() + data.len() > limit {
-            let bytes = all.len() + data.len();
             drain(body).await;
-            return Err(ReadError::TooLarge { bytes });
+            return Err(ReadError::TooLarge);
         }
         all.extend_from_slice(&data);
     }

@@ -37,14 +37,17 @@ pub async fn serve(session: Arc<Session>, socket: OwnedFd, port: u16) {
         let answer = match client.invoke(&request).await {
             Ok(response) => match response.error {
                 None => Answer::Response(response.payload.into()),
-                Some(error) => Answer::Error {
-                    error_type: error.error_type.clone(),
-                    body: serde_json::to_vec(&error).unwrap_or_default().into(),
-                },
+                Some(error) => {
+                    if error.should_exit {
+                        session.retire();
+                    }
+                    Answer::Error {
+                        error_type: error.error_type.clone(),
+                        body: serde_json::to_vec(&error).unwrap_or_default().into(),
+                    }
+                }
             },
-            Err(GoRpcError::ResponseTooLarge { bytes }) => {
-                Session::too_large_answer(usize::try_from(bytes).unwrap_or(usize::MAX))
-            }
+            Err(GoRpcError::ResponseTooLarge { .. }) => Session::too_large_answer(),
             // The program is gone or talks nonsense: its end, or the deadline, ends the invocation.
             Err(_) => return,
         };

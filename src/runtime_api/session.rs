@@ -80,9 +80,10 @@ struct State {
     /// How many answers were begun.
     attempts: u64,
     /// An answer to the current invocation was refused for its size; the runtime may still say so itself.
-    too_large: Option<usize>,
+    too_large: bool,
     init_done: bool,
     answered_since_next: bool,
+    retired: bool,
     open_connections: HashMap<u64, ()>,
 }
 
@@ -121,6 +122,15 @@ impl Session {
         state.current = None;
     }
 
+    /// The runtime said that it must get no further event: a Go program that panicked over net/rpc.
+    pub fn retire(&self) {
+        self.state().retired = true;
+    }
+
+    pub fn retired(&self) -> bool {
+        self.state().retired
+    }
+
     pub fn connected(&self, connection: u64) {
         self.state().open_connections.insert(connection, ());
     }
@@ -138,10 +148,14 @@ impl Session {
         // An answer that was refused for its size, and no word about it since: that is the error.
         let gave_up = {
             let mut state = self.state();
-            state.too_large.take().and_then(|bytes| Some((state.current.take()?.0, bytes)))
+            if std::mem::take(&mut state.too_large) {
+                state.current.take().map(|c| c.0)
+            } else {
+                None
+            }
         };
-        if let Some((invocation, bytes)) = gave_up {
-            let answer = Self::too_large_answer(bytes);
+        if let Some(invocation) = gave_up {
+            let answer = Self::too_large_answer();
             let event = Event::Answer { request_id: invocation.request_id, answer };
             let _ = self.events.send(event).await;
         }
@@ -231,7 +245,7 @@ impl Session {
                 return Err(Refusal::UnknownRequestId);
             }
             state.current = None;
-            state.too_large = None;
+            state.too_large = false;
             state.answering = false;
             state.answered_since_next = true;
         }
@@ -241,20 +255,20 @@ impl Session {
 
     /// An answer to the current invocation was over the limit. If the runtime says nothing more about it, that is the
     /// invocation's error: see [`Self::refused_size`].
-    pub fn answer_too_large(&self, bytes: usize) {
-        self.state().too_large = Some(bytes);
+    pub fn answer_too_large(&self) {
+        self.state().too_large = true;
     }
 
     /// The error of an invocation whose runtime ended after its answer was refused for its size.
     pub fn refused_size(&self) -> Option<Answer> {
-        self.state().too_large.map(Self::too_large_answer)
+        self.state().too_large.then(Self::too_large_answer)
     }
 
     /// AWS's error for an answer over [`MAX_RESPONSE_BYTES`].
-    pub fn too_large_answer(bytes: usize) -> Answer {
+    pub fn too_large_answer() -> Answer {
         let kind = "Function.ResponseSizeTooLarge";
         let text = format!(
-            "Response payload size ({bytes} bytes) exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+            "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
         );
         let body = format!("{{\"errorMessage\":\"{text}\",\"errorType\":\"{kind}\"}}");
         Answer::Error { error_type: kind.into(), body: body.into() }

@@ -403,6 +403,31 @@ impl Remains {
         ended
     }
 
+    /// Removes it in a process of its own while the caller goes on. The caller must be single-threaded, and reap the
+    /// processes that are returned: the remover and the sandbox's init.
+    pub fn remove_beside(self) -> Vec<libc::pid_t> {
+        let init = self.pid;
+        match sys::process::fork_single_threaded() {
+            Ok(None) => {
+                let _ = sys::process::set_name(c"kennel-reaper");
+                self.remove();
+                sys::process::exit_now(0)
+            }
+            Ok(Some(remover)) => {
+                // The groups are the child's to remove; dropping them here would race with it. The descriptors are
+                // closed here all the same.
+                let Self { pidfd, group, files, tmp, maker, .. } = self;
+                std::mem::forget(group);
+                drop((pidfd, files, tmp, maker));
+                vec![remover, init]
+            }
+            Err(_) => {
+                self.remove();
+                Vec::new()
+            }
+        }
+    }
+
     /// Removes it in a process of its own, so that the caller can exit at once. The caller must be single-threaded.
     ///
     /// The same process sweeps what killed runs left, since a start must not wait for that.

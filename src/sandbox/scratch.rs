@@ -23,6 +23,7 @@ use crate::sys::loopdev::{self, LoopDevice};
 use crate::sys::mount::{self, MountAttr};
 
 const BLOCK: usize = 4096;
+const BLOCK_SIZE: u32 = 4096;
 const BLOCKS_PER_GROUP: u32 = 32_768;
 const INODES_PER_GROUP: u32 = 8192;
 const INODE_SIZE: u32 = 256;
@@ -113,8 +114,12 @@ impl Scratch {
             .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
             .mode(0o600)
             .open(folder)?;
-        format(&image, mib)?;
-        Ok(Self { device: loopdev::attach(image.as_fd())? })
+        image.set_len(u64::from(mib) << 20)?;
+        // Through the device, and so only into its page cache: taking a file on, the loop driver first writes back what
+        // is dirty in it, and waits for the disk.
+        let device = loopdev::attach(image.as_fd(), BLOCK_SIZE)?;
+        format(device.file(), mib)?;
+        Ok(Self { device })
     }
 }
 
@@ -158,7 +163,6 @@ fn format(image: &File, mib: u32) -> io::Result<()> {
     if !(MIN_MIB..=MAX_MIB).contains(&mib) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    image.set_len(u64::from(mib) << 20)?;
     let blocks = mib * 256;
     let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
     // Everything at the front, as one flexible group: superblock, descriptors, bitmaps, inode tables (all zero, so
@@ -267,6 +271,7 @@ mod tests {
                 .truncate(true)
                 .open(&path)
                 .unwrap();
+            image.set_len(u64::from(mib) << 20).unwrap();
             format(&image, mib).unwrap();
             let check =
                 std::process::Command::new("e2fsck").arg("-fn").arg(&path).output().unwrap();

@@ -44,7 +44,14 @@ struct LoopConfig {
 pub struct LoopDevice {
     /// `/dev/loopN`.
     pub path: std::path::PathBuf,
-    _device: File,
+    device: File,
+}
+
+impl LoopDevice {
+    /// The open device.
+    pub fn file(&self) -> &File {
+        &self.device
+    }
 }
 
 /// Takes a free loop device for `backing`.
@@ -55,7 +62,7 @@ pub struct LoopDevice {
 /// That of opening `/dev/loop-control` or `/dev/loopN`, or of `LOOP_CONFIGURE`.
 ///
 /// Source: loop(4); `LOOP_CONFIGURE` Linux 5.8.
-pub fn attach(backing: BorrowedFd<'_>) -> io::Result<LoopDevice> {
+pub fn attach(backing: BorrowedFd<'_>, block_size: u32) -> io::Result<LoopDevice> {
     let open = |path: &std::path::Path| {
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path)
     };
@@ -68,11 +75,12 @@ pub fn attach(backing: BorrowedFd<'_>) -> io::Result<LoopDevice> {
         // SAFETY: all-zero is a valid value of this struct of integers.
         let mut config: LoopConfig = unsafe { std::mem::zeroed() };
         config.fd = backing.as_raw_fd().cast_unsigned();
+        config.block_size = block_size;
         config.info.flags = LO_FLAGS_AUTOCLEAR;
         // SAFETY: LOOP_CONFIGURE reads one `loop_config`, alive over the call.
         let ret = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
         match check(ret.into()) {
-            Ok(_) => return Ok(LoopDevice { path, _device: device }),
+            Ok(_) => return Ok(LoopDevice { path, device }),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(error),
         }

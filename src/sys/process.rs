@@ -167,6 +167,15 @@ pub fn wait4(pid: libc::pid_t) -> io::Result<Ended> {
     })
 }
 
+/// Reaps the child `pid` if it has ended. True as well where it is no child of this process: there is nothing to reap.
+pub fn reaped(pid: libc::pid_t) -> bool {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    !matches!(
+        waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)),
+        Ok(WaitStatus::StillAlive)
+    )
+}
+
 /// Reaps any child, blocking; the pid and its status.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ namespace Kennel
     static class Log
     {
         public static readonly LogWriter Out = new LogWriter(1, "Information"), Error = new LogWriter(2, "Error");
-        public static string RequestId, TraceId;
+        public static string RequestId, TraceId, TenantId;
 
         static readonly string[] Levels = { "Trace", "Debug", "Information", "Warning", "Error", "Critical" };
         static readonly string[] Labels = { "trce", "dbug", "info", "warn", "fail", "crit" };
@@ -58,6 +58,7 @@ namespace Kennel
             Set(logger, "_loggingAction", new Action<string>(Static));
             Set(logger, "_loggingWithLevelAction", new Action<string, string, object[]>(StaticLevel));
             Set(logger, "_loggingWithLevelAndExceptionAction", new Action<string, Exception, string, object[]>(Line));
+            if (_json && !_plain) Template.Redirect(logger);
         }
 
         static void Set(Type type, string name, Delegate action)
@@ -102,7 +103,7 @@ namespace Kennel
                     line.Append(Now()).Append('\t').Append(RequestId).Append('\t');
                     if (level != null) line.Append(known < 0 ? level : Labels[known]).Append('\t');
                 }
-                line.Append(Template.Fill(message ?? "", args));
+                line.Append(args == null || args.Length == 0 ? message : Template.Fill(message ?? "", args));
                 if (exception != null) line.Append(string.IsNullOrEmpty(message) ? "" : "\n").Append(exception);
             }
             Put(fd, line.Append('\n').ToString());
@@ -118,9 +119,11 @@ namespace Kennel
             Json.Quote(line.Append("{\"timestamp\":"), Now());
             Json.Quote(line.Append(",\"level\":"), level);
             if (!string.IsNullOrEmpty(RequestId)) Json.Quote(line.Append(",\"requestId\":"), RequestId);
+            if (!string.IsNullOrEmpty(TenantId)) Json.Quote(line.Append(",\"tenantId\":"), TenantId);
             if (!string.IsNullOrEmpty(TraceId)) Json.Quote(line.Append(",\"traceId\":"), TraceId);
-            Json.Quote(line.Append(",\"message\":"), Template.Fill(message, args));
-            if (args != null && args.Length > 0) Template.AppendProperties(line, message, args);
+            bool filled = args != null && args.Length > 0;
+            Json.Quote(line.Append(",\"message\":"), filled ? Template.Fill(message, args) : message);
+            if (filled) Template.AppendProperties(line, message, args);
             if (exception != null)
             {
                 Json.Quote(line.Append(",\"errorType\":"), exception.GetType().FullName);
@@ -136,86 +139,6 @@ namespace Kennel
         {
             byte[] bytes = Encoding.UTF8.GetBytes(text);
             Libc.Write(fd, bytes, 0, bytes.Length);
-        }
-    }
-
-    /// <summary>Messages with named or numbered places: `{count} of {name}`, `{0:N2}`.</summary>
-    static class Template
-    {
-        public static string Fill(string message, object[] args)
-        {
-            if (args == null || args.Length == 0) return message;
-            StringBuilder text = new StringBuilder();
-            int index = 0;
-            for (int i = 0; i < message.Length; i++)
-            {
-                char c = message[i];
-                int end = c == '{' ? message.IndexOf('}', i) : -1;
-                if ((c == '{' || c == '}') && i + 1 < message.Length && message[i + 1] == c) text.Append(message[i++]);
-                else if (end < 0) text.Append(c);
-                else
-                {
-                    string name, format;
-                    Split(message.Substring(i + 1, end - i - 1), out name, out format);
-                    int position = Position(name, index++);
-                    text.Append(position < args.Length && args[position] != null ? Show(args[position], format) : message.Substring(i, end + 1 - i));
-                    i = end;
-                }
-            }
-            return text.ToString();
-        }
-
-        public static void AppendProperties(StringBuilder json, string message, object[] args)
-        {
-            int index = 0;
-            for (int i = message.IndexOf('{'); i >= 0 && i + 1 < message.Length; i = message.IndexOf('{', i + 1))
-            {
-                if (message[i + 1] == '{')
-                {
-                    i++;
-                    continue;
-                }
-                int end = message.IndexOf('}', i);
-                if (end < 0) return;
-                string name, format;
-                Split(message.Substring(i + 1, end - i - 1), out name, out format);
-                int position = Position(name, index++);
-                if (position >= args.Length || args[position] == null) continue;
-                object value = args[position];
-                Json.Quote(json.Append(','), name).Append(':');
-                if (value is bool) json.Append((bool)value ? "true" : "false");
-                else if (format == null && (value is int || value is long || value is decimal || value is short || value is byte || value is uint || value is ulong))
-                    json.Append(Convert.ToString(value, CultureInfo.InvariantCulture));
-                else Json.Quote(json, Show(value, format));
-                i = end;
-            }
-        }
-
-        static void Split(string place, out string name, out string format)
-        {
-            int colon = place.IndexOf(':');
-            name = (colon < 0 ? place : place.Substring(0, colon)).TrimStart('@');
-            format = colon < 0 ? null : place.Substring(colon + 1);
-        }
-
-        static int Position(string name, int index)
-        {
-            int number;
-            return int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out number) ? number : index;
-        }
-
-        static string Show(object value, string format)
-        {
-            if (value is DateTime && format == null) return ((DateTime)value).ToString("yyyy-MM-ddTHH:mm:ss.fffZ", CultureInfo.InvariantCulture);
-            IFormattable formattable = format == null ? null : value as IFormattable;
-            try
-            {
-                return formattable == null ? value.ToString() : formattable.ToString(format, null);
-            }
-            catch (FormatException)
-            {
-                return value.ToString();
-            }
         }
     }
 

@@ -7,6 +7,7 @@
 //   Context.cs       ILambdaContext and its parts, for the Amazon.Lambda.Core that the package brings
 //   Proxies.cs       the same for a package that keeps those interfaces in an assembly of another name
 //   Log.cs           Console and the loggers, in the format of AWS's own runtime
+//   Template.cs      log messages with places for values
 //   Errors.cs        exceptions as the JSON that AWS's own runtime makes
 //
 // Nothing here is compiled ahead of time: each method that runs before the first event costs a fraction of a
@@ -50,6 +51,7 @@ namespace Kennel
                 Invocation invocation = new Invocation(api);
                 Log.RequestId = invocation.RequestId;
                 Log.TraceId = invocation.TraceId;
+                Log.TenantId = invocation.TenantId;
                 Environment.SetEnvironmentVariable("_X_AMZN_TRACE_ID", invocation.TraceId);
                 try
                 {

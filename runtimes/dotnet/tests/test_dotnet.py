@@ -361,14 +361,56 @@ def later_members(task):
         request_id = r.post(None, raw=b"w")
         response(r.take())
         lines = [line.split("\t")[1:] if STAMP.match(line) else line for line in r.log().split("\n")]
-        equal(lines, [[request_id, "info", "line w"], "raw w", [request_id, "warn", "careful w"], [request_id, "info", "3 of apples, 1.50 {x}"],
+        equal(lines, [[request_id, "info", "line w"], "raw w", [request_id, "warn", "careful w"], [request_id, "info", "3 of apples, 1.50 {{x}}"],
                       [request_id, "fail", "it broke"], "System.ArgumentException: why", [request_id, "static w"], [request_id, "crit", "worst ww"],
                       [request_id, "fail", "static broke"], "System.ArgumentException: static why", ""])
     with start(task, "Modern::Modern.Function::Log", env={"AWS_LAMBDA_HANDLER_LOG_FORMAT": "Json"}) as r:
         invoke(r, raw=b"w")
         lines = [json.loads(line) for line in r.log().split("\n") if line[:1] == "{"]
-        equal((lines[2]["message"], lines[2]["count"], lines[2]["name"], lines[2]["price"]), ("3 of apples, 1.50 {x}", 3, "apples", "1.50"))
+        equal((lines[2]["message"], lines[2]["count"], lines[2]["name"], lines[2]["price"]), ("3 of apples, 1.50 {{x}}", 3, "apples", "1.50"))
         equal((lines[3]["errorType"], lines[3]["errorMessage"], lines[3]["stackTrace"]), ("System.ArgumentException", "why", ["System.ArgumentException: why"]))
+
+
+@case
+def structured_logs():
+    """What AWS's own runtime makes of messages with places, by its unit tests."""
+    with start(WORK / "modern", "Modern::Modern.Function::Structured", env={"AWS_LAMBDA_LOG_FORMAT": "JSON"}) as r:
+        request_id = r.post(None, raw=b"w", tenant="blue")
+        response(r.take())
+        log = r.log()
+    records = [json.loads(line) for line in log.splitlines()]  # one record, one line
+    equal(list(records[0])[:6], ["timestamp", "level", "requestId", "tenantId", "traceId", "message"])
+    equal([(x.pop("requestId"), x.pop("tenantId")) for x in records], [(request_id, "blue")] * 8)
+    for x in records:
+        for name in ("timestamp", "level", "traceId"):
+            del x[name]
+    ware = {"Name": "Nail ✓", "Left": 3}
+    equal(records, [
+        {"message": "True 1 a 4.5 5.6 7.7 -100 Gold NaN {none}", "bool": True, "byte": 1, "char": "a", "decimal": 4.5, "double": 5.6,
+         "float": 7.7, "long": -100, "enum": "Gold", "nan": "NaN"},
+        {"message": "2024-02-18T15:19:45.545Z 2024-02-18T15:19:45.545Z 00000000000000000000000000000000... (20 bytes) Nail ✓ 3 2024",
+         "when": "2024", "offset": "2024-02-18T15:19:45.545Z", "bytes": "00" * 16 + "... (20 bytes)", "ware": "Nail ✓ 3"},
+        {"message": "{wares} {@serialized} {map} {@maps} Nail ✓ 3 007", "wares": ["Nail ✓ 3", 1, None], "serialized": [ware],
+         "map": {"a": 1.5}, "maps": {"b": ware}, "one": ware, "count": "007"},
+        {"message": "one zero one", "1": "one", "0": "zero"},
+        {"message": "only {1}", "0": "only"},
+        {"message": "by turns", "1": "by", "2": "turns"},
+        {"message": '{{no}} line\n"two" {} {b', "a": 'line\n"two"'},
+        {"message": "Nail ✓ 3", "one": {"name": "Nail ✓", "left": 3, "nothing": None}},
+    ])
+
+
+LEVELS = [("TRACE", 0), ("DEBUG", 1), ("INFO", 2), ("WARN", 3), ("ERROR", 4), ("FATAL", 5), (None, 2)]
+
+
+@case
+def every_level():
+    names = ["Trace", "Debug", "Information", "Warning", "Error", "Critical"]
+    for level, least in LEVELS:
+        with start(WORK / "modern", "Modern::Modern.Function::Levels", env=dict(
+                {"AWS_LAMBDA_LOG_FORMAT": "JSON"}, **({"AWS_LAMBDA_LOG_LEVEL": level} if level else {}))) as r:
+            invoke(r, raw=b"w")
+            equal([json.loads(line)["level"] for line in r.log().splitlines()], names[least:])
 
 
 @case

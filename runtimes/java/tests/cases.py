@@ -196,6 +196,7 @@ def logging_json():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["timestamp"]), first
     now = time.gmtime()
     equal(first["timestamp"][:8], time.strftime("%Y-%m-", now))
+    equal(sorted(json.loads(lines[4])), ["AWSRequestId", "level", "timestamp"])  # null
 
 
 def error_json_log():
@@ -204,6 +205,14 @@ def error_json_log():
         line = json.loads(rt.log().splitlines()[0])
         equal((line["level"], line["AWSRequestId"]), ("ERROR", answer.request_id))
         holds(line["message"], "no x: shop.Shapes$Refused\n", "Caused by: java.lang.IllegalStateException: the reason")
+
+
+def error_json_log_at_fatal():
+    with Bootstrap(F + "Throwing", env={"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "FATAL"}) as rt:
+        equal((rt.invoke("x").kind, rt.log()), ("error", ""))
+    with Bootstrap(F + "Throwing", env={"AWS_LAMBDA_LOG_LEVEL": "FATAL"}) as rt:
+        rt.invoke("x")
+        holds(rt.log(), "no x: shop.Shapes$Refused\n")
 
 
 def throwing_trace():
@@ -592,6 +601,7 @@ CASES = [
     ("logger, level", logging_level),
     ("logger, JSON", logging_json),
     ("error log, JSON", error_json_log),
+    ("error log, JSON, at level FATAL", error_json_log_at_fatal),
     ("output is flushed", flushed),
     ("environment", environment),
     ("process", process),

@@ -11,7 +11,7 @@
 // - Nothing of this keeps the event loop alive, so `beforeExit` means that the handler has nothing left to wait for.
 // - Output is written synchronously for the same reason.
 // - This file and those that Node 4 may load are in Node 4's language. What only some functions need is a file of its
-//   own, loaded on demand: errors.js, json_log.js, output.js, stream.js, esm.js.
+//   own, loaded on demand: errors.js, json_log.js, output.js, stream.js, esm.js, preboot.js.
 
 const fs = require('fs');
 const path = require('path');
@@ -19,18 +19,21 @@ const util = require('util');
 
 const env = process.env;
 const API = '/2018-06-01/runtime/';
-const TASK_ROOT = env.LAMBDA_TASK_ROOT || process.cwd();
-const SOCKET_PATH = env.KENNEL_RUNTIME_API_SOCKET;
-const RUNTIME_API = env.AWS_LAMBDA_RUNTIME_API || '';
-
-// Major version in the runtime's name, `nodejs18.x`, even where a newer interpreter stands in; 0 if there is none.
-const NAMED = Number((/nodejs(\d+)/.exec(env.AWS_EXECUTION_ENV || '') || [0, 0])[1]);
 const NODE = process.versions.node.split('.').map(Number);
-// From nodejs24.x on, AWS has no callbacks: no third parameter, no context.done, and a plain return value counts.
-const PROMISES_ONLY = NAMED >= 24;
+// import() came without a flag in 12.17 and 13.2.
+const HAS_IMPORT = NODE[0] > 13 || (NODE[0] === 13 && NODE[1] >= 2) || (NODE[0] === 12 && NODE[1] >= 17);
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
+
+// What the environment says: see readSettings.
+let taskRoot;
+let socketPath;
+let runtimeApi;
+let named; // major version in the runtime's name, `nodejs18.x`, even where a newer interpreter stands in; else 0
+let promisesOnly;
+let asJson;
+let least;
 
 let handler = null;
 let invocation = null; // {id}: what has been taken and not been answered yet
@@ -95,7 +98,7 @@ function die(error) {
 /** Opens the connection and calls `done()`: at once for a Unix socket where Node gives access to its binding. */
 function connect(done) {
   // Loading `net` takes 1.5 to 2 ms of a cold start that the binding below it saves.
-  if (SOCKET_PATH) {
+  if (socketPath) {
     let binding;
     try {
       binding = process.binding('pipe_wrap');
@@ -107,23 +110,23 @@ function connect(done) {
       const request = new binding.PipeConnectWrap();
       request.oncomplete = () => {};
       // A Unix socket is connected when this returns; if it failed, so does the first write.
-      pipe.connect(request, SOCKET_PATH);
+      pipe.connect(request, socketPath);
       pipe.unref();
       pipe.setBlocking(true);
       connection = { fd: pipe.fd, close: () => pipe.close(), used: false };
       return done();
     }
   }
-  const colon = RUNTIME_API.lastIndexOf(':');
+  const colon = runtimeApi.lastIndexOf(':');
   const socket = require('net').connect(
-    SOCKET_PATH ? { path: SOCKET_PATH } : { host: RUNTIME_API.slice(0, colon), port: Number(RUNTIME_API.slice(colon + 1)) }
+    socketPath ? { path: socketPath } : { host: runtimeApi.slice(0, colon), port: Number(runtimeApi.slice(colon + 1)) }
   );
   socket.pause(); // the event loop must not read what exchange() reads
   socket.on('error', die);
   socket.on('connect', () => {
     socket.removeListener('error', die);
     socket.on('error', () => {});
-    if (!SOCKET_PATH) socket.setNoDelay(true);
+    if (!socketPath) socket.setNoDelay(true);
     socket._handle.setBlocking(true);
     socket.unref();
     connection = { fd: socket._handle.fd, close: () => socket.destroy(), used: false };
@@ -238,7 +241,8 @@ function exchange(head, body) {
  */
 function request(method, target, headers, body, done) {
   const head = toBytes(
-    method + ' ' + API + target + ' HTTP/1.1\r\nHost: ' + (RUNTIME_API || 'runtime') + '\r\n' + headers +
+    method + ' ' + (target[0] === '/' ? '' : API) + target +
+    ' HTTP/1.1\r\nHost: ' + (runtimeApi || 'runtime') + '\r\n' + headers +
     (body ? 'Content-Type: application/json\r\nContent-Length: ' + body.length + '\r\n' : '') + '\r\n'
   );
   if (!connection) return connect(() => attempt(die));
@@ -264,15 +268,13 @@ function request(method, target, headers, body, done) {
 // ---- Output: console, stdout, stderr
 
 const LEVELS = { TRACE: 1, DEBUG: 2, INFO: 3, WARN: 4, ERROR: 5, FATAL: 6 };
-const AS_JSON = String(env.AWS_LAMBDA_LOG_FORMAT).toUpperCase() === 'JSON';
-const LEAST = LEVELS[String(env.AWS_LAMBDA_LOG_LEVEL).toUpperCase()] || LEVELS.TRACE;
 
 function logger(level) {
   return function (message) {
     const time = new Date().toISOString();
     const parameters = arguments.length > 1 ? Array.prototype.slice.call(arguments) : [message];
-    const line = AS_JSON
-      ? require('./json_log')(time, level, requestId, tenantId, parameters)
+    const line = asJson
+      ? require('./json_log')(time, level, requestId, tenantId, parameters, promisesOnly)
       : time + '\t' + requestId + '\t' + level + '\t' + util.format.apply(null, parameters);
     writeLog(1, toBytes(line + '\n'));
   };
@@ -282,7 +284,7 @@ function patchConsole(console) {
   const silent = () => {};
   ['trace', 'debug', 'info', 'warn', 'error'].forEach(name => {
     const level = name.toUpperCase();
-    console[name] = LEVELS[level] >= LEAST ? logger(level) : silent;
+    console[name] = LEVELS[level] >= least ? logger(level) : silent;
   });
   console.log = console.info;
   console.fatal = logger('FATAL');
@@ -318,7 +320,7 @@ function patchOutput() {
 function report(title, error) {
   const errors = require('./errors');
   const asError = errors.intoError(error);
-  if (AS_JSON) console.error(asError);
+  if (asJson) console.error(asError);
   else console.error(title, '\t' + errors.toLogLine(asError));
 }
 
@@ -357,7 +359,7 @@ function respond(result) {
     text = JSON.stringify(result === undefined ? null : result);
   } catch (error) {
     return fail(require('./errors').make(
-      PROMISES_ONLY ? 'Runtime.JSONStringifyError' : 'Error', 'Unable to stringify response body'
+      promisesOnly ? 'Runtime.JSONStringifyError' : 'Error', 'Unable to stringify response body'
     ));
   }
   request('POST', 'invocation/' + id + '/response', '', toBytes(text === undefined ? 'null' : text), answer => {
@@ -425,7 +427,7 @@ function makeContext() {
     callback: (error, result) => end(error, result, true),
     succeed: succeed,
     fail: failed,
-    context: PROMISES_ONLY ? {} : {
+    context: promisesOnly ? {} : {
       get callbackWaitsForEmptyEventLoop() {
         return waits;
       },
@@ -451,7 +453,7 @@ function invoke(headers, body) {
   try {
     const context = describeInvocation(made.context, headers);
     const event = JSON.parse(body.toString());
-    if (PROMISES_ONLY) {
+    if (promisesOnly) {
       // The answer leaves a turn later, so that a rejection nobody handles is seen before it.
       return void Promise.resolve(handler(event, context)).then(
         result => setImmediate(made.succeed, result),
@@ -468,12 +470,12 @@ function invoke(headers, body) {
 /** What stream.js needs of this file. */
 const bridge = {
   api: API,
-  host: RUNTIME_API || 'runtime',
+  host: null, // this one and `waits`: see readSettings
   isPromise: isPromise,
   describeInvocation: describeInvocation,
   descriptor: () => connection.fd,
   connected: done => (connection ? done() : connect(done)),
-  waits: !PROMISES_ONLY,
+  waits: true,
   invocationId: () => invocation && invocation.id,
   readAnswer: readAnswer,
   report: report,
@@ -493,7 +495,7 @@ const bridge = {
 /** The handler's value in its module: `a.b.c` names a nested export. */
 function resolveExport(loaded, name) {
   const find = from => name.split('.').reduce((value, key) => value && value[key], from);
-  return find(loaded) || (PROMISES_ONLY && loaded && find(loaded.default)) || undefined;
+  return find(loaded) || (promisesOnly && loaded && find(loaded.default)) || undefined;
 }
 
 function isModuleScope(folder) {
@@ -516,14 +518,12 @@ function isModuleScope(folder) {
 
 /** Finds and loads the handler's module; the result is its exports or a promise of them. */
 function loadModule(folder, name) {
-  const base = path.resolve(TASK_ROOT, folder, name);
-  // import() came without a flag in 12.17 and 13.2.
-  const hasImport = NODE[0] > 13 || (NODE[0] === 13 && NODE[1] >= 2) || (NODE[0] === 12 && NODE[1] >= 17);
+  const base = path.resolve(taskRoot, folder, name);
   const imported = file => require('./esm')(file);
 
   if (fs.existsSync(base)) return require(base);
   if (fs.existsSync(base + '.js')) {
-    if (hasImport && isModuleScope(path.dirname(base))) return imported(base + '.js');
+    if (HAS_IMPORT && isModuleScope(path.dirname(base))) return imported(base + '.js');
     try {
       return require(base + '.js');
     } catch (error) {
@@ -532,14 +532,14 @@ function loadModule(folder, name) {
       throw error;
     }
   }
-  if (hasImport && fs.existsSync(base + '.mjs')) return imported(base + '.mjs');
+  if (HAS_IMPORT && fs.existsSync(base + '.mjs')) return imported(base + '.mjs');
   if (fs.existsSync(base + '.cjs')) return require(base + '.cjs');
 
   // Last, as Node itself looks for `require('name')` in the task root: JSON, add-ons, packages.
-  const folders = [TASK_ROOT, path.join(TASK_ROOT, folder)];
+  const folders = [taskRoot, path.join(taskRoot, folder)];
   if (NODE[0] > 8) return require(require.resolve(name, { paths: folders }));
   const Module = module.constructor;
-  const from = new Module(path.join(TASK_ROOT, 'noop.js'));
+  const from = new Module(path.join(taskRoot, 'noop.js'));
   from.filename = from.id;
   from.paths = Module._nodeModulePaths(folders[0]).concat(Module._nodeModulePaths(folders[1]));
   return require(Module._resolveFilename(name, from, false));
@@ -576,7 +576,7 @@ function loadHandler(full, done) {
     if (found[STREAMING] && found[STREAMING] !== 'response') {
       return make('Runtime.MalformedStreamingHandler', 'Only response streaming is supported.');
     }
-    if (PROMISES_ONLY && found.length >= 3 && !found[STREAMING]) {
+    if (promisesOnly && found.length >= 3 && !found[STREAMING]) {
       return make('Runtime.CallbackHandlerDeprecated',
         'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to ' +
         'modify this function to use a supported handler signature to use Node.js 24 or later. For more information see ' +
@@ -605,11 +605,11 @@ function setModulePath() {
   if (env.NODE_PATH) return;
   const runtimeDir = env.LAMBDA_RUNTIME_DIR || __dirname;
   env.NODE_PATH = [
-    '/opt/nodejs/node' + (NAMED || NODE[0]) + '/node_modules',
+    '/opt/nodejs/node' + (named || NODE[0]) + '/node_modules',
     '/opt/nodejs/node_modules',
     runtimeDir + '/node_modules',
     runtimeDir,
-    TASK_ROOT,
+    taskRoot,
   ].join(':');
   module.constructor._initPaths(); // it was read when the process started
 }
@@ -645,7 +645,33 @@ function onFatal(title, error, status) {
   else exit();
 }
 
-function main() {
+function readSettings() {
+  taskRoot = env.LAMBDA_TASK_ROOT || process.cwd();
+  socketPath = env.KENNEL_RUNTIME_API_SOCKET || socketPath;
+  runtimeApi = env.AWS_LAMBDA_RUNTIME_API || '';
+  named = Number((/nodejs(\d+)/.exec(env.AWS_EXECUTION_ENV || '') || [0, 0])[1]);
+  // From nodejs24.x on, AWS has no callbacks: no third parameter, no context.done, and a plain return value counts.
+  promisesOnly = named >= 24;
+  if (promisesOnly) requestId = '-'; // what logs show before the first invocation; before, it was `undefined`
+  asJson = String(env.AWS_LAMBDA_LOG_FORMAT).toUpperCase() === 'JSON';
+  least = LEVELS[String(env.AWS_LAMBDA_LOG_LEVEL).toUpperCase()] || LEVELS.TRACE;
+  bridge.host = runtimeApi || 'runtime';
+  bridge.waits = !promisesOnly;
+}
+
+/** Waits for a function and makes this process its own: all that a start can do without one is done by then. */
+function startAhead() {
+  require('./preboot').preload(NODE, HAS_IMPORT, () => request('GET', '/kennel/claim', '', null, answer => {
+    if (answer.status !== 200) return die('status ' + answer.status + ' for the claim');
+    require('./preboot').replaceEnvironment(JSON.parse(answer.body.toString()).env);
+    // By its path: what this process stands in may lie below the function's mount.
+    process.chdir(env.LAMBDA_TASK_ROOT || '/var/task');
+    readSettings();
+    start();
+  }));
+}
+
+function start() {
   Object.keys(env).forEach(name => {
     if (name.slice(0, 7) === 'KENNEL_') delete env[name];
   });
@@ -667,4 +693,6 @@ function main() {
   });
 }
 
-main();
+readSettings();
+if (env.KENNEL_PREBOOT === '1') startAhead();
+else start();

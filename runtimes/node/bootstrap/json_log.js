@@ -17,7 +17,8 @@ function showErrors(key, value) {
   }, value);
 }
 
-module.exports = (time, level, requestId, tenantId, parameters) => {
+/** `parameters`: what console.log was given. `fromSecond`: the first is not searched for an error, as in nodejs24.x. */
+module.exports = (time, level, requestId, tenantId, parameters, fromSecond) => {
   const record = { timestamp: time, level: level, requestId: requestId };
   if (tenantId !== undefined && tenantId !== null) record.tenantId = tenantId;
   if (parameters.length === 1) {
@@ -30,7 +31,7 @@ module.exports = (time, level, requestId, tenantId, parameters) => {
     }
   }
   record.message = util.format.apply(null, parameters);
-  const error = parameters.filter(parameter => parameter instanceof Error)[0];
+  const error = parameters.slice(fromSecond ? 1 : 0).filter(parameter => parameter instanceof Error)[0];
   if (error) {
     record.errorType = typeOf(error);
     record.errorMessage = error.message;

@@ -56,10 +56,15 @@ def case(since=(4,), files=None, handler="app.handler", **options):
     return register
 
 
-class Run:
-    """A bootstrap at work in a package of its own."""
+def needs_full_boot(options):
+    """Whether the process has to have the function's environment when it starts."""
+    return options.get("alone") or any(name.startswith("NODE_") for name in options.get("env", ()))
 
-    def __init__(self, node, files, handler, env=None, argv=None, tcp=False, modern=False, flags=(), **options):
+
+class Run:
+    """A bootstrap at work in a package of its own; `ahead`: started before there is a function."""
+
+    def __init__(self, node, files, handler, env=None, argv=None, tcp=False, modern=False, flags=(), ahead=False, **options):
         self.node, self.folder = node, tempfile.mkdtemp(prefix="kennel-node-test-")
         for name, text in (files or {}).items():
             path = Path(self.folder, name)
@@ -72,6 +77,8 @@ class Run:
             env["AWS_EXECUTION_ENV"] = "AWS_Lambda_nodejs24.x"
         argv = [node.program, *(flag.replace("{folder}", self.folder) for flag in flags), str(BOOTSTRAP)] if argv is None else argv(node)
         options.setdefault("runtime_dir", BOOTSTRAP.parent)
+        if ahead:
+            options.setdefault("preboot", "claimed")
         if "{folder}" in str(options["runtime_dir"]):
             options["runtime_dir"] = str(options["runtime_dir"]).replace("{folder}", self.folder)
         handler = handler.replace("{folder}", self.folder)
@@ -276,6 +283,65 @@ def logs_as_json(rt, node):
     assert two["message"].startswith("sum 3 ") and two["errorType"] == "RangeError" and two["errorMessage"] == "far", two
     assert two["stackTrace"][0] == "RangeError: far", two
     assert "ircular" in three["message"], three
+
+
+ERROR_RECORDS = """
+class Refused extends Error { constructor(text) { super(text); this.code = 7; } }
+exports.handler = (event, context, callback) => {
+  console.error(new Refused('first\\nsecond'));
+  console.error(new RangeError('far'), 'and more');
+  console.info('a\\n\\u2028b', { deep: { er: [1] } });
+  console.info({ inner: new RangeError('inside') });
+  console.info(undefined);
+  console.info(null, 1);
+  callback();
+};
+console.warn('at init');"""
+
+
+@case(since=(6,), files="'use strict';" + ERROR_RECORDS, env={"AWS_LAMBDA_LOG_FORMAT": "JSON"})
+def logs_of_errors_as_json(rt, node):
+    request_id = rt.post({})
+    rt.take()
+    lines = rt.log().split("\n")
+    assert lines.pop() == "" and len(lines) == 7, lines  # one record, one line
+    init, refused, far, text, inner, nothing, null = [json.loads(line) for line in lines]
+    assert init["message"] == "at init" and "requestId" not in init, init
+    assert list(refused) == ["timestamp", "level", "requestId", "message"] and refused["requestId"] == request_id, refused
+    assert (refused["level"], refused["message"]["errorType"], refused["message"]["errorMessage"], refused["message"]["code"]) == (
+        "ERROR", "Refused", "first\nsecond", 7), refused
+    assert refused["message"]["stackTrace"][1] == "second", refused
+    assert (far["errorType"], far["errorMessage"]) == ("RangeError", "far") and "and more" in far["message"], far
+    assert text["message"].startswith("a\n\u2028b ") and "errorType" not in text, text
+    assert inner["message"]["inner"]["errorType"] == "RangeError", inner
+    assert "message" not in nothing and null["message"] == "null 1", (nothing, null)
+
+
+@case(since=ASYNC, files="'use strict';" + ERROR_RECORDS.replace(", callback) =>", ") =>").replace("callback();", ""),
+      modern=True, env={"AWS_LAMBDA_LOG_FORMAT": "JSON"})
+def logs_of_errors_as_json_24(rt, node):
+    succeeds(rt)
+    init, refused, far = [json.loads(line) for line in rt.log().splitlines()[:3]]
+    assert init["requestId"] == "-" and refused["message"]["errorType"] == "Refused" and "errorType" not in far, (init, far)
+
+
+LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+for level in LEVELS + ["trace", "verbose"]:
+    def logs_at(rt, node, level=level):
+        rt.invoke()
+        seen = LEVELS[LEVELS.index(level.upper()):] if level.upper() in LEVELS else LEVELS
+        assert [line.split("\t")[2] for line in rt.log().splitlines()] == seen, rt.log()
+
+    logs_at.__name__ = "logs_at_" + level
+    case(files="exports.handler = (e, c, cb) => { ['trace', 'debug', 'info', 'warn', 'error', 'fatal'].forEach(n => console[n](n)); cb(); };",
+         env={"AWS_LAMBDA_LOG_LEVEL": level, "AWS_LAMBDA_LOG_FORMAT": "Text"})(logs_at)
+
+
+# An error that ends the invocation is logged like any other: not at all at level FATAL, as on AWS.
+@case(files="exports.handler = () => { throw new Error('no'); };", env={"AWS_LAMBDA_LOG_LEVEL": "FATAL", "AWS_LAMBDA_LOG_FORMAT": "JSON"})
+def logs_no_errors_at_fatal(rt, node):
+    fails(rt.invoke(), "Error", "no")
+    assert rt.log() == "", rt.log()
 
 
 # A pipe that is full and does not block, as some child process may leave it: nothing may be lost or overtaken.
@@ -551,6 +617,55 @@ def import_from_a_layer(rt, node):
     assert got[:3] == ["layer", "deep", "ERR_MODULE_NOT_FOUND"] and got[3].startswith("Cannot find package 'nowhere' imported from "), got
 
 
+# ---- A start ahead of time; all that is above and below is run that way as well
+
+SURROUNDINGS = """
+exports.handler = (event, context, callback) => callback(null, {
+  env: process.env, cwd: process.cwd(), argv: process.argv.slice(2), execArgv: process.execArgv, main: module.parent && module.parent.filename,
+  inside: require('child_process').execFileSync('env').toString().split('\\n').sort(), hour: new Date(0).toString(),
+  paths: module.paths, globals: Object.keys(global).sort(), folders: require('module').globalPaths,
+});"""
+
+
+@case(env={"NAME_Ä": "ü ✓", "AWS_LAMBDA_FUNCTION_NAME": "other", "EMPTY": ""}, preboot=True)
+def ahead_as_in_a_normal_start(rt, node):
+    assert rt.claim_waiting.wait(20)
+    assert rt.requests == [("GET", "/kennel/claim")] and rt.returncode is None, rt.requests
+    Path(rt.task_root, "app.js").write_text(SURROUNDINGS)  # the code comes last, as it does in a sandbox
+    if node.version >= (13,):  # an older one keeps the time zone that it has met first
+        rt.extra_env["TZ"] = "Asia/Tokyo"
+    rt.claim(rt.extra_env)
+    got = succeeds(rt)
+    other = FakeRuntime(rt.argv, rt.task_root, rt.handler, env=rt.extra_env, timeout=20, runtime_dir=rt.runtime_dir)
+    with other:
+        expected = succeeds(other)
+    for answer, run in ((got, rt), (expected, other)):
+        address = answer["env"].pop("AWS_LAMBDA_RUNTIME_API")
+        assert address == run.env["AWS_LAMBDA_RUNTIME_API"], answer
+        answer["inside"].remove("AWS_LAMBDA_RUNTIME_API=" + address)
+        assert not [name for name in list(answer["env"]) + answer["inside"] if name.startswith(("KENNEL", "BOOT_ONLY"))], answer
+    assert got == expected, (got, expected)
+    assert got["env"]["NAME_Ä"] == "ü ✓" and got["env"]["EMPTY"] == "" and got["cwd"] == rt.task_root, got
+    assert ("GMT+0900" in got["hour"]) == (node.version >= (13,)), got["hour"]
+
+
+@case(preboot=True)
+def ahead_refused(rt, node):
+    rt.claim_answer = (410, b"{}")
+    rt.claim()
+    assert rt.wait_exit() == 1
+    assert "Runtime API failed: status 410 for the claim" in rt.log(), rt.log()
+    assert [path for method, path in rt.requests if method == "POST"] == []
+
+
+# The connection need not be the same one: the next goes to the same socket, though the environment names it no more.
+@case(files=WARM, handler="warm.handler", env={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"}, preboot=True)
+def ahead_connection_closed(rt, node):
+    rt.claim_answer = (200, json.dumps({"env": rt.env}).encode(), [("Connection", "close")])
+    rt.claim()
+    assert succeeds(rt, {"case": "callback", "value": 1}) == {"got": 1}
+
+
 # ---- Streamed answers
 
 def streaming(body, since=(4,), **options):
@@ -741,19 +856,19 @@ def connection_closed_without_notice(node):
 # ----
 
 def run(job):
-    node, (name, since, files, handler, options, test) = job
+    node, (name, since, files, handler, options, test), ahead = job
     try:
         if options.get("alone"):
             test(node)
         else:
-            with Run(node, files, handler, **options) as rt:
+            with Run(node, files, handler, ahead=ahead, **options) as rt:
                 try:
                     test(rt, node)
                 except Exception:
-                    print("---- log of %s on %s\n%s" % (name, node.name, rt.log()[-3000:]), file=sys.stderr)
+                    print("---- log of %s on %s%s\n%s" % (name, node.name, "+" * ahead, rt.log()[-3000:]), file=sys.stderr)
                     raise
     except Exception:
-        return "FAILED %s on %s\n%s" % (name, node.name, traceback.format_exc())
+        return "FAILED %s on %s%s\n%s" % (name, node.name, "+" * ahead, traceback.format_exc())
     return None
 
 
@@ -769,9 +884,10 @@ def main():
     for program in arguments.node:
         node = Node(program)
         begin = time.monotonic()
-        jobs = [(node, entry) for entry in CASES
+        jobs = [(node, entry, ahead) for ahead in (False, True) for entry in CASES
                 if (entry[1](node.version) if callable(entry[1]) else node.version >= entry[1])
-                and (not arguments.words or any(word in entry[0] for word in arguments.words))]
+                and (not arguments.words or any(word in entry[0] for word in arguments.words))
+                and not (ahead and needs_full_boot(entry[4])) and (ahead or not entry[4].get("preboot"))]
         with ThreadPoolExecutor(4) as pool:  # most of a case's time is waiting
             problems = [problem for problem in pool.map(run, jobs) if problem]
         for problem in problems:

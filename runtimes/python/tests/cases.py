@@ -34,11 +34,12 @@ class Skip(Exception):
 
 
 class Python:
-    """One interpreter under test; `client` is AWS's runtime client to run in the bootstrap's place."""
+    """One interpreter under test; `client` is AWS's runtime client to run in the bootstrap's place, `preboot` the way of
+    a process that is started before there is a function."""
 
-    def __init__(self, label, argv, version, client=None):
-        self.label, self.argv, self.version, self.client = label, argv, version, client
-        self.jython = label == "jython"
+    def __init__(self, label, argv, version, client=None, preboot=False):
+        self.label, self.argv, self.version, self.client, self.preboot = label, argv, version, client, preboot
+        self.jython = label.startswith("jython")
         self.two = version < (3,)
 
     def run(self, task, handler, env=None, **kwargs):
@@ -49,6 +50,7 @@ class Python:
                                timeout=20, **kwargs)
         flags = ["-B"] if self.jython else ["-S"]  # Jython would leave its class files beside the sources
         argv = self.argv + flags + ["-u", BOOTSTRAP]
+        kwargs.setdefault("preboot", self.preboot and "claimed")
         return FakeRuntime(argv, task, handler, env, timeout=30, **kwargs)
 
 
@@ -330,6 +332,32 @@ def handler(event, context):
         log.exception("it failed")
     return [len(root.handlers), type(root.handlers[0]).__name__, hasattr(root.handlers[0], "log_sink")]
 '''
+ODD_LOGGING = r'''# -*- coding: utf-8 -*-
+import datetime, logging
+log = logging.getLogger("shop.orders")
+class Refused(Exception):
+    pass
+def handler(event, context):
+    log.warning(u"caf\xe9 \u2713\n  second line\r\n\ttab", extra={"when": datetime.date(2020, 1, 2), "key": [1, {"a": None}]})
+    log.warning("caf\xe9" if str is not bytes else "caf\xc3\xa9")
+    log.log(35, "between %d%%", 3)
+    log.log(99, "above")
+    log.critical("last", stack_info=True) if str is not bytes else log.critical("last")
+    log.warning({"b": 1, "n": {"when": datetime.date(2020, 1, 2)}})
+    log.warning([1, "x"])
+    try:
+        raise Refused(u"caf\xe9\nno")
+    except Refused:
+        log.exception(u"it failed: \u2713")
+    print("printed")
+'''
+LEVELS = r'''
+import logging
+def handler(event, context):
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(logging.getLogger("x"), level)(level)
+    return [logging.getLogger().level, logging.getLogger("x").getEffectiveLevel()]
+'''
 JSON_LOGGING = r'''
 import logging
 log = logging.getLogger("shop")
@@ -381,6 +409,57 @@ def logging_json(rt, py):
         check(re.match(r".*app\.py:handler:\d+$", lines[5]["location"]), lines[5])
     same((lines[6]["errorType"], lines[6]["errorMessage"], lines[6]["requestId"]), ("ValueError", "no", b.request_id))
     return [a, b]
+
+
+def logging_odd(rt, py):
+    a = rt.invoke({})
+    lines = rt.log().splitlines()
+    same(lines.pop(), "printed")
+    records = [json.loads(line) for line in lines]
+    same([(r["level"], r["message"]) for r in records], [
+        ("WARNING", "caf\u00e9 \u2713\n  second line\r\n\ttab"), ("WARNING", "caf\u00e9"), ("WARNING", "between 3%"),
+        ("CRITICAL", "above"), ("CRITICAL", "last"), ("WARNING", {"b": 1, "n": {"when": "2020-01-02"}}),
+        ("WARNING", "[1, 'x']"), ("ERROR", "it failed: \u2713")])
+    same((records[0]["when"], records[0]["key"], records[0]["logger"]), ("2020-01-02", [1, {"a": None}], "shop.orders"))
+    same((records[7]["errorType"], records[7]["errorMessage"]), ("Refused", "caf\u00e9\nno"))
+    holds(records[7]["stackTrace"][0], "in handler")
+    return [a]
+
+
+NO_EXCEPTION = r'''
+import logging
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+def handler(event, context):
+    logging.error("none", exc_info=True)
+    try:
+        raise Unprintable()
+    except Unprintable:
+        logging.exception("one", extra={"bytes": [b"\xff"]})
+'''
+
+
+def logging_no_exception(rt, py):
+    same(rt.invoke({}).body, b"null")
+    none, one = [json.loads(line) for line in rt.log().splitlines()]
+    same((none["message"], none.get("errorType")), ("none", None))
+    same((one["errorType"], one["errorMessage"]), ("Unprintable", "<Unprintable whose text cannot be made>"))
+    holds(one["bytes"] if py.two else one["bytes"][0], "xff")
+    return []
+
+
+def logging_levels(level, seen):
+    def check_levels(rt, py):
+        a = rt.invoke({})
+        same([json.loads(line)["level"] for line in rt.log().splitlines()], seen)
+        same(a.json(), [LEVEL_NUMBERS[level]] * 2)
+        return [a]
+    return check_levels
+
+
+LEVEL_NUMBERS = {"TRACE": 10, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50}
+LEVELS_SEEN = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 def logging_level(rt, py):
@@ -447,6 +526,79 @@ IMPORTING = '''
 def handler(event, context):
     return %s
 '''
+# ---- a start ahead of time ----
+
+SURROUNDINGS = r'''# -*- coding: utf-8 -*-
+import os, sys, time
+HOUR = time.strftime("%H %Z", time.localtime(0))
+def handler(event, context):
+    import subprocess
+    inside = subprocess.Popen(["env"], stdout=subprocess.PIPE).communicate()[0].decode("utf-8")
+    return {"env": dict(os.environ), "inside": sorted(line for line in inside.splitlines() if line[:2] != "_="), "cwd": os.getcwd(),
+            "path": sys.path, "hour": HOUR, "argv": sys.argv, "meta": [str(type(f)) for f in sys.meta_path],
+            "unset": os.environ.get("BOOT_ONLY"), "gone": os.getenv("KENNEL_RUNTIME_API_SOCKET"),
+            "value": getattr(os, "environb", os.environ).get(b"NAME_\xc3\x84", b"").decode("utf-8")}
+'''
+
+
+def same_as_normal_start(rt, py):
+    """Environment, working directory, sys.path, time zone: all as if the function had been there from the start."""
+    rt.claim_waiting.wait(20)
+    same(rt.requests, [("GET", "/kennel/claim")])
+    same(rt.process.poll(), None)
+    with open(rt.task_root + "/app.py", "w", encoding="utf-8") as f:  # the code comes last, as it does in a sandbox
+        f.write(SURROUNDINGS)
+    if py.jython:  # takes no environment but ASCII without the host's locale, and has time zones of its own
+        rt.extra_env.update({"TZ": "Europe/Athens", "NAME": "ascii"})
+        del rt.env["NAME_\u00c4"], rt.extra_env["NAME_\u00c4"]
+    rt.claim(rt.extra_env)
+    got = rt.invoke({}).json()
+    normal = Python("normal", py.argv, py.version)
+    normal.jython = py.jython
+    with normal.run(rt.task_root, "app.handler", rt.extra_env) as other:
+        expected = other.invoke({}).json()
+    for answer, run in ((got, rt), (expected, other)):
+        same([name for name in answer["env"] if name[:6] in ("KENNEL", "BOOT_O")], [])
+        same([line for line in answer["inside"] if line[:6] in ("KENNEL", "BOOT_O")], [])
+        port = run.env["AWS_LAMBDA_RUNTIME_API"]
+        answer["env"].pop("AWS_LAMBDA_RUNTIME_API")
+        answer["inside"].remove("AWS_LAMBDA_RUNTIME_API=" + port)
+    check(len(got["env"]) > 12, got["env"])
+    if got["meta"] != expected["meta"]:  # the hook that waits for `logging`, which has come already
+        same(got.pop("meta"), expected.pop("meta")[1:])
+    same(got, expected)
+    same(got["cwd"], rt.task_root)
+    same((got["value"], got["hour"]), ("", "02 EET") if py.jython else ("\u00fc \u2713", "03 ABC"))
+    return []
+
+
+def claim_refused(answer, message):
+    def check_refused(rt, py):
+        rt.claim_answer = answer
+        rt.claim()
+        same(rt.wait_exit(), 1)
+        same([r for r in rt.requests if r[0] == "POST"], [])
+        holds(rt.log(), message)
+        return []
+    return check_refused
+
+
+def claim_closes(rt, py):
+    """The connection need not be the same one: the next goes to the same socket, though the environment names it no more."""
+    rt.claim_answer = (200, json.dumps({"env": rt.env}).encode(), [("Connection", "close")])
+    rt.claim()
+    same(rt.invoke([1]).body, b"[1]")
+    same(rt.requests[:2], [("GET", "/kennel/claim"), ("GET", "/2018-06-01/runtime/invocation/next")])
+    return []
+
+
+SHADOWS = '''
+import datetime, http, json, typing, uuid
+from urllib.parse import quote
+def handler(event, context):
+    return [uuid.MINE, http.MINE, json.loads("1"), typing.List.__module__, quote("a b"), datetime.date(2020, 1, 2).isoformat()]
+'''
+AHEAD = {"preboot": True, "fake": {"preboot": True}, "ours": True}
 OWN = [
     # name, files, handler, environment, what must come of it, options
     ("handler in a folder", {"some/where/mod.py": "def go(e, c): return __name__"}, "some/where/mod.go", {},
@@ -495,6 +647,14 @@ OWN = [
      "app.handler", {}, logging_text, {"lowest": (3,)}),
     ("logging imported by a library", {"app.py": "import concurrent.futures\n" + LOGGING}, "app.handler", {}, logging_text,
      {"lowest": (3,)}),
+    ("odd records as JSON", {"app.py": ODD_LOGGING}, "app.handler", {"AWS_LAMBDA_LOG_FORMAT": "JSON"}, logging_odd, {}),
+    # AWS's client fails the invocation over either of these.
+    ("records AWS's client dies of", {"app.py": NO_EXCEPTION}, "app.handler",
+     {"AWS_LAMBDA_LOG_FORMAT": "JSON"}, logging_no_exception, {"ours": True}),
+] + [
+    ("level " + level, {"app.py": LEVELS}, "app.handler", {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": level},
+     logging_levels(level, LEVELS_SEEN[number // 10 - 1:]), {}) for level, number in LEVEL_NUMBERS.items()
+] + [
     ("logging level", {"app.py": JSON_LOGGING}, "app.handler", {"AWS_LAMBDA_LOG_LEVEL": "ERROR"}, logging_level, {}),
     ("init error as JSON", {"app.py": ""}, "app.handler", {"AWS_LAMBDA_LOG_FORMAT": "json"}, lambda rt, py: (
         rt.take(), rt.wait_exit(), same({k: v for k, v in json.loads(rt.log().splitlines()[-1]).items() if k != "timestamp"}, {
@@ -520,6 +680,13 @@ OWN = [
      answers("é", '"\\u00e9"'), {}),
     ("UTF-8 for 3.12", {"app.py": IMPORTING % "event"}, "app.handler", {"AWS_EXECUTION_ENV": "AWS_Lambda_python3.12"},
      answers("é", '"é"'), {"lowest": (3,)}),
+    ("ahead: as in a normal start", {}, "app.handler",
+     {"TZ": "ABC-3", "NAME_\u00c4": "\u00fc \u2713", "AWS_LAMBDA_FUNCTION_NAME": "other"}, same_as_normal_start, AHEAD),
+    ("ahead: refused", {}, "app.handler", {}, claim_refused((410, b"{}"), "answered 410 to `claim`"), AHEAD),
+    ("ahead: connection closed", {"app.py": IMPORTING % "event"}, "app.handler", {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1"},
+     claim_closes, AHEAD),
+    ("ahead: package's own modules", {"app.py": SHADOWS, "uuid.py": "MINE = 1", "http/__init__.py": "MINE = 2"},
+     "app.handler", {}, answers(1, '[1, 2, 1, "typing", "a%20b", "2020-01-02"]'), {"lowest": (3,), "ours": True}),
     ("TCP door", {"app.py": IMPORTING % "event"}, "app.handler", {"KENNEL_RUNTIME_API_SOCKET": ""},
      answers([1], "[1]"), {}),
     ("too large", {"app.py": IMPORTING % "'x' * event"}, "app.handler", {}, too_large,
@@ -734,6 +901,10 @@ def run_own(py, words):
             continue
         if py.client and options.get("ours"):
             continue
+        if py.preboot and (any(key.startswith("PYTHON") for key in env) or name == "nothing imported unasked"):
+            continue  # these variables have to be there when the process starts
+        if options.get("preboot") and not py.preboot:
+            continue
         started = time.monotonic()
         task = write_package(files)
         try:
@@ -797,22 +968,29 @@ def find_pythons():
                                        "-XX:-UsePerfData", "-Dpython.cachedir.skip=true", "-jar", jar, "-S"], (2, 7)))
     else:
         missing.append(("jython", "no jython-standalone jar" if java else "no JVM"))
+    # Each once more, started ahead of time: what comes of it must be the same. Some do all cases, the others few.
+    labels = [py.label for py in found if "'" not in py.label]
+    thorough = labels[:2] + ["%d.%d" % sys.version_info[:2], "jython"] + [label for label in labels if label != "jython"][-1:]
+    found += [Python(py.label + "+", py.argv, py.version, preboot="all" if py.label in thorough else "few")
+              for py in found if py.label in labels]
     return found, missing
 
 
 # A JVM takes a second and more to start, so of the cases with a process of their own it gets those that could differ.
 JYTHON_OWN = ("handler in a package", "missing module", "syntax error", "exception at import", "exit in the handler",
-              "logging", "logging as JSON", "sys.path", "exit()", "error in the log")
+              "logging", "logging as JSON", "sys.path", "exit()", "error in the log", "ahead: as in a normal start")
 JYTHON_HTTP = ("chunked answer", "kept connection dropped", "answer in pieces")
 
 
 def run_all(py, words):
     global OWN, HTTP
+    if py.preboot == "few":
+        words = words or ["ahead", "log"]
     results, records = run_invocations(py, words)
     more, more_records = run_own(py, words)
     results.update(("own: " + k, v) for k, v in more.items())
     records.update(("own: " + k, v) for k, v in more_records.items())
-    if not py.client:
+    if not py.client and not py.preboot:
         results.update(("http: " + k, v) for k, v in run_http(py, words).items())
     return results, records
 
@@ -852,6 +1030,17 @@ def main(words):
                     except AssertionError as e:
                         results[name] = e
         outcome["=aws"] = (results, {})
+    ours = set(case[0] for case in INVOCATIONS if case[4].get("ours")) | set("own: " + case[0] for case in OWN if case[5].get("ours"))
+    for label in outcome:
+        if label + "+" not in outcome:
+            continue
+        results, records = outcome[label + "+"]
+        for name, record_ in records.items():
+            if name in outcome[label][1] and name not in ours and results[name] is None:
+                try:
+                    compare(name, record_, outcome[label][1][name])
+                except AssertionError as e:
+                    results[name] = e
     labels = list(outcome)
     names = list(dict.fromkeys(name for label in labels for name in outcome[label][0]))
     counts = {"ok": 0, "FAIL": 0, "skip": 0}

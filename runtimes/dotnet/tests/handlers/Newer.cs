@@ -2,6 +2,7 @@
 using System;
 using System.Collections.Generic;
 using System.IO;
+using System.Text.Json;
 
 namespace Amazon.Lambda.Core
 {
@@ -67,11 +68,19 @@ namespace Amazon.Lambda.Core
         public Type SerializerType { get; set; }
     }
 
+    public class StructuredLoggingOptions
+    {
+        public JsonSerializerOptions OverrideSerializerOptions { get; set; }
+    }
+
     public static class LambdaLogger
     {
         private static Action<string> _loggingAction = null;
         private static Action<string, string, object[]> _loggingWithLevelAction = null;
         private static Action<string, Exception, string, object[]> _loggingWithLevelAndExceptionAction = null;
+        private static Action<StructuredLoggingOptions> _configureStructuredLoggingAction = options => _placeHolderStructuredLoggingOptions = options;
+        private static StructuredLoggingOptions _placeHolderStructuredLoggingOptions;
+        public static void ConfigureStructuredLogging(StructuredLoggingOptions options) { _configureStructuredLoggingAction(options); }
         public static void Log(string message) { _loggingAction(message); }
         public static void Log(string level, string message, params object[] args) { _loggingWithLevelAction(level, message, args); }
         public static void Log(string level, Exception e, string message, params object[] args) { _loggingWithLevelAndExceptionAction(level, e, message, args); }

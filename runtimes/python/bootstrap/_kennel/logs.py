@@ -47,7 +47,8 @@ def set_up(logging):
             "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", "%Y-%m-%dT%H:%M:%S"))
     handler.addFilter(LambdaLoggerFilter())
     root = logging.getLogger()
-    level = variable("AWS_LAMBDA_LOG_LEVEL", "").upper().replace("TRACE", "DEBUG")
+    level = variable("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    level = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}.get(level, level)
     if level in (logging._levelNames if str is bytes else logging._nameToLevel):
         root.setLevel(level)
     root.addHandler(handler)
@@ -56,6 +57,7 @@ def set_up(logging):
 def json_line(logging, formatter, record):
     """Gives a record as one JSON object on a line, with the fields given as `extra` beside AWS's own."""
     import json
+    from _kennel.seldom import text_of
     # Levels of one's own are told by the named one below them.
     record.levelno = min(50, max(0, record.levelno)) // 10 * 10
     record.levelname = logging.getLevelName(record.levelno)
@@ -71,7 +73,7 @@ def json_line(logging, formatter, record):
         fields += [
             ("stackTrace", traceback.format_tb(failure[2])),
             ("errorType", failure[0].__name__ if failure[0] else None),
-            ("errorMessage", str(failure[1])),
+            ("errorMessage", text_of(failure[1])),
         ]
     fields.append(("requestId", getattr(record, "aws_request_id", None)))
     if failure:
@@ -79,6 +81,13 @@ def json_line(logging, formatter, record):
     fields.append(("tenantId", getattr(record, "tenant_id", None)))
     known = set(name for name, _ in fields) | RECORD_FIELDS
     fields += [(name, value) for name, value in record.__dict__.items() if name not in known]
-    encoder = json.JSONEncoder(ensure_ascii=False, default=str)
-    return "{%s}\n" % ", ".join("%s: %s" % (encoder.encode(name), encoder.encode(value))
-                                for name, value in fields if value is not None)
+    # Python 2 has text of both kinds, which only escapes bring together.
+    encoder = json.JSONEncoder(ensure_ascii=str is bytes, default=text_of)
+
+    def encode(value):
+        try:
+            return encoder.encode(value)
+        except UnicodeDecodeError:  # bytes of Python 2 in no known encoding
+            return encoder.encode(value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value))
+
+    return "{%s}\n" % ", ".join("%s: %s" % (encode(name), encode(value)) for name, value in fields if value is not None)

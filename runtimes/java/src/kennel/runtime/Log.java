@@ -36,16 +36,13 @@ public final class Log {
         current = invocation;
     }
 
+    /** A failure of the function; as JSON it is left out at level FATAL, like any other error. */
     void error(String report) {
-        write(report, json ? "ERROR" : "UNDEFINED", true);
+        write(report, json ? "ERROR" : "UNDEFINED");
     }
 
     public void write(String message, String level) {
-        write(message, level, false);
-    }
-
-    private void write(String message, String level, boolean always) {
-        if (!always && !enabled(level)) {
+        if (!enabled(level)) {
             return;
         }
         if (json) {
@@ -75,8 +72,11 @@ public final class Log {
 
     private byte[] object(String message, String level) {
         JsonWriter json = new JsonWriter();
-        json.out.ascii("{\"timestamp\":\"").ascii(Clock.utc(System.currentTimeMillis())).ascii("\",\"message\":");
-        json.string(String.valueOf(message));
+        json.out.ascii("{\"timestamp\":\"").ascii(Clock.utc(System.currentTimeMillis())).ascii("\"");
+        if (message != null) {
+            json.out.ascii(",\"message\":");
+            json.string(message);
+        }
         json.out.ascii(",\"level\":\"").ascii(level).ascii("\"");
         Invocation invocation = current;
         if (invocation != null) {

@@ -1,0 +1,616 @@
+//! Runs events now: which version, whether there is room, a warm sandbox or a new one, and what becomes of it after.
+//!
+//! An invocation runs in a task of its own: a caller that goes away does not end it, as on AWS.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use super::service::{InvokeRequest, Invoked, Run, RunFuture};
+use super::{DEFAULT_PIDS, Function, LogNames, Ready, Request};
+use crate::control::records::{CodeRef, LayerRef, Snapshot, Target, VersionRecord};
+use crate::control::{Control, ControlError, ErrorKind};
+use crate::launcher::protocol::Tree;
+use crate::launcher::{Launcher, LauncherError};
+use crate::logs::{PlatformLog, Sink};
+use crate::metrics::{FunctionMetrics, Metrics, SandboxGauge, SandboxState};
+use crate::pool::{Init, Instance, Key, Pool, PoolError, Share, State, Tag, Taken};
+use crate::runtimes::Resolved;
+use crate::sandbox::MemoryMib;
+
+/// Opens the log of a new sandbox.
+pub trait Logbook<S>: Send + Sync {
+    fn open(&self, function: &Function, names: &LogNames) -> S;
+}
+
+/// The runtimes that the launcher knows, by name: their place in its table.
+pub type RuntimeTable = HashMap<String, (u32, Resolved)>;
+
+/// See the module's words.
+pub struct Invoker<S> {
+    launcher: Arc<Launcher>,
+    pool: Arc<Pool<S>>,
+    control: Arc<Control>,
+    runtimes: RuntimeTable,
+    logbook: Box<dyn Logbook<S>>,
+    metrics: Arc<Metrics>,
+    /// By function name.
+    functions: RwLock<HashMap<String, Arc<FunctionState>>>,
+    /// Executions that no reservation covers.
+    unreserved: AtomicU32,
+    /// By function name, and their sum.
+    reservations: Mutex<HashMap<String, u32>>,
+    reserved: AtomicU32,
+    running: AtomicU64,
+    /// A stopped server takes nothing new.
+    stopping: AtomicBool,
+    /// Every version that was made; those that a sandbox still has can be upgraded.
+    made: Mutex<Vec<Weak<Function>>>,
+}
+
+impl<S> std::fmt::Debug for Invoker<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invoker").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// What is known of a function between its invocations.
+#[derive(Debug)]
+struct FunctionState {
+    id: String,
+    running: AtomicU32,
+    reserved: Option<u32>,
+    metrics: Arc<FunctionMetrics>,
+    /// By version.
+    versions: RwLock<HashMap<String, Arc<Version>>>,
+    /// Instances made ahead, alive, by version.
+    provisioned: Mutex<HashMap<String, u32>>,
+}
+
+/// A version ready to run.
+#[derive(Debug)]
+struct Version {
+    record: Arc<VersionRecord>,
+    key: Key,
+    function: Arc<Function>,
+}
+
+/// One execution's place; given back when dropped.
+struct Permit<S: 'static> {
+    invoker: Arc<Invoker<S>>,
+    function: Arc<FunctionState>,
+    reserved: bool,
+}
+
+impl<S> Drop for Permit<S> {
+    fn drop(&mut self) {
+        self.function.running.fetch_sub(1, Ordering::Relaxed);
+        self.invoker.running.fetch_sub(1, Ordering::Relaxed);
+        if !self.reserved {
+            self.invoker.unreserved.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Sink + Send + 'static> Invoker<S> {
+    pub fn new(
+        launcher: Arc<Launcher>,
+        pool: Arc<Pool<S>>,
+        control: Arc<Control>,
+        runtimes: RuntimeTable,
+        logbook: Box<dyn Logbook<S>>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            launcher,
+            pool,
+            control,
+            runtimes,
+            logbook,
+            metrics,
+            functions: RwLock::default(),
+            unreserved: AtomicU32::new(0),
+            reservations: Mutex::default(),
+            reserved: AtomicU32::new(0),
+            running: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            made: Mutex::default(),
+        })
+    }
+
+    /// Executions that run now.
+    pub fn running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// From now on every new invocation is refused with 503.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    async fn invoke(self: Arc<Self>, request: InvokeRequest) -> Result<Invoked, ControlError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            let text = "The server is shutting down.";
+            return Err(ControlError::new(ErrorKind::Unavailable, text));
+        }
+        let target = self.control.target(&request.function, request.qualifier.as_deref()).await?;
+        let state = self.state(&target.snapshot);
+        let permit = self.permit(&state)?;
+        let version = self.version(&state, &target)?;
+        // A panic in it is a bug of ours, and ends this one event alone.
+        tokio::spawn(self.run_in_sandbox(permit, version, target, request))
+            .await
+            .unwrap_or_else(|panic| Err(ControlError::internal(panic.to_string())))
+    }
+
+    async fn run_in_sandbox(
+        self: Arc<Self>,
+        permit: Permit<S>,
+        version: Arc<Version>,
+        target: Target,
+        request: InvokeRequest,
+    ) -> Result<Invoked, ControlError> {
+        let function = &version.function;
+        let metrics = permit.function.metrics.clone();
+        let (mut ready, mut share, tag, cold) =
+            self.sandbox(&permit, &version, &request.request_id).await?;
+        share.booted();
+        let event = Request {
+            request_id: request.request_id,
+            payload: request.payload,
+            client_context: request.client_context,
+            invoked_arn: Some(target.invoked_arn.clone()),
+            trace_id: request.trace_id,
+        };
+        let executed = ready.execute(function, event, request.stream.as_ref()).await;
+        if cold {
+            metrics.cold_start(executed.init.unwrap_or_default());
+        }
+        metrics.invoked(executed.duration, executed.result.is_err());
+        let logged = if request.durable_log {
+            ready.instance.log.end_durably().await
+        } else {
+            ready.instance.log.end().await;
+            Ok(())
+        };
+        let tag = Tag { platform: ready.platform, ..tag };
+        let used = executed.usage.memory_peak_bytes;
+        self.keep_or_end(&version, ready.instance, share, used, tag, &permit);
+        drop(permit);
+        if let Err(error) = logged {
+            let text = "The function's log could not be written; the event is kept.";
+            return Err(ControlError::new(ErrorKind::Unavailable, text).caused_by(error));
+        }
+        Ok(Invoked {
+            executed_version: target.version.version.clone(),
+            invoked_arn: target.invoked_arn,
+            result: executed.result,
+            log_tail: executed.log_tail,
+        })
+    }
+
+    fn keep_or_end(
+        &self,
+        version: &Version,
+        instance: Instance<S>,
+        share: Share<S>,
+        used: u64,
+        tag: Tag,
+        permit: &Permit<S>,
+    ) {
+        // An update that came meanwhile ends what ran the version before.
+        let current = {
+            let versions = permit.function.versions.read().unwrap_or_else(PoisonError::into_inner);
+            versions.get(&*version.key.version).is_some_and(|v| v.key == version.key)
+        };
+        if instance.state == State::Idle && current && !self.stopping.load(Ordering::Relaxed) {
+            self.pool.park(version.key.clone(), instance, share, used, Tag { fresh: None, ..tag });
+            return;
+        }
+        if tag.provisioned
+            && let Some(alive) = lock(&permit.function.provisioned).get_mut(&*version.key.version)
+        {
+            *alive = alive.saturating_sub(1);
+        }
+        tokio::spawn(async move {
+            if let Err(error) = instance.release().await {
+                tracing::error!(%error, "a sandbox could not be removed");
+            }
+            drop((share, tag));
+        });
+    }
+
+    /// A warm sandbox, or a new one.
+    async fn sandbox(
+        &self,
+        permit: &Permit<S>,
+        version: &Version,
+        request_id: &str,
+    ) -> Result<(Ready<S>, Share<S>, Tag, bool), ControlError> {
+        if let Some(Taken { instance, share, tag }) = self.pool.take(&version.key) {
+            let ready = match tag.fresh {
+                Some(init) => Ready::ahead(instance, init, tag.platform.clone()),
+                None => Ready::warm(instance, tag.platform.clone()),
+            };
+            return Ok((ready, share, tag, false));
+        }
+        let function = &version.function;
+        let Some(share) = self.pool.share(function.memory.bytes()).await else {
+            permit.function.metrics.throttles.fetch_add(1, Ordering::Relaxed);
+            return Err(throttle("ConcurrentInvocationLimitExceeded"));
+        };
+        let names = self.log_names(version);
+        let sink = self.logbook.open(function, &names);
+        let gauge = permit.function.metrics.sandbox(SandboxState::Booting);
+        let ready = Ready::cold(&self.launcher, function, &names, sink, request_id).await;
+        let ready = ready.map_err(|error| sandbox_failed(function, error))?;
+        let tag = tag(version, gauge, ready.platform.clone(), false);
+        Ok((ready, share, tag, true))
+    }
+
+    fn log_names(&self, version: &Version) -> LogNames {
+        let mut names = LogNames::new(&version.function.name, &version.function.version);
+        names.group.clone_from(&version.record.logging.group);
+        names
+    }
+
+    /// A place for one more execution of this function.
+    fn permit(self: &Arc<Self>, function: &Arc<FunctionState>) -> Result<Permit<S>, ControlError> {
+        let refuse = |reason| {
+            function.metrics.throttles.fetch_add(1, Ordering::Relaxed);
+            Err(throttle(reason))
+        };
+        if let Some(most) = function.reserved {
+            if function.running.fetch_add(1, Ordering::Relaxed) >= most {
+                function.running.fetch_sub(1, Ordering::Relaxed);
+                return refuse("ReservedFunctionConcurrentInvocationLimitExceeded");
+            }
+        } else {
+            let account = self.control.settings.account_concurrency;
+            let most = account.saturating_sub(self.reserved.load(Ordering::Relaxed));
+            if self.unreserved.fetch_add(1, Ordering::Relaxed) >= most {
+                self.unreserved.fetch_sub(1, Ordering::Relaxed);
+                return refuse("ConcurrentInvocationLimitExceeded");
+            }
+            function.running.fetch_add(1, Ordering::Relaxed);
+        }
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit {
+            invoker: self.clone(),
+            function: function.clone(),
+            reserved: function.reserved.is_some(),
+        })
+    }
+
+    fn state(&self, snapshot: &Snapshot) -> Arc<FunctionState> {
+        let record = &snapshot.function;
+        {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = functions.get(&record.name)
+                && state.id == record.id
+                && state.reserved == record.reserved_concurrency
+            {
+                return state.clone();
+            }
+        }
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let before = functions.get(&record.name).filter(|s| s.id == record.id);
+        let running = before.map_or(0, |s| s.running.load(Ordering::Relaxed));
+        let state = Arc::new(FunctionState {
+            id: record.id.clone(),
+            running: AtomicU32::new(running),
+            reserved: record.reserved_concurrency,
+            metrics: self.metrics.function(&record.name),
+            versions: RwLock::default(),
+            provisioned: Mutex::new(
+                before.map(|s| lock(&s.provisioned).clone()).unwrap_or_default(),
+            ),
+        });
+        functions.insert(record.name.clone(), state.clone());
+        state
+    }
+
+    /// The version in the shape that sandboxes are made from; made once.
+    fn version(
+        &self,
+        state: &FunctionState,
+        target: &Target,
+    ) -> Result<Arc<Version>, ControlError> {
+        let record = &target.version;
+        {
+            let versions = state.versions.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(version) = versions.get(&record.version)
+                && Arc::ptr_eq(&version.record, record)
+            {
+                return Ok(version.clone());
+            }
+        }
+        let version = Arc::new(self.make_version(&target.snapshot, record)?);
+        let mut versions = state.versions.write().unwrap_or_else(PoisonError::into_inner);
+        versions.insert(record.version.clone(), version.clone());
+        Ok(version)
+    }
+
+    fn make_version(
+        &self,
+        snapshot: &Snapshot,
+        record: &Arc<VersionRecord>,
+    ) -> Result<Version, ControlError> {
+        let settings = &self.control.settings;
+        let name = &snapshot.function.name;
+        let runtime_name = record.runtime.clone().unwrap_or_default();
+        let Some((index, runtime)) = self.runtimes.get(&runtime_name) else {
+            let why = settings.runtimes.missing.get(&runtime_name);
+            let why = why.map_or("it is unknown", String::as_str);
+            let text = format!("Runtime {runtime_name} cannot run on this host: {why}");
+            return Err(ControlError::new(ErrorKind::InvalidParameterValue, text));
+        };
+        let qualified = (record.version != "$LATEST").then_some(record.version.as_str());
+        let mut environment: Vec<(String, String)> =
+            record.environment.clone().unwrap_or_default().into_iter().collect();
+        if record.logging.format == "JSON" {
+            environment.push(("AWS_LAMBDA_LOG_FORMAT".into(), "JSON".into()));
+            let level = record.logging.application_level.clone();
+            environment
+                .push(("AWS_LAMBDA_LOG_LEVEL".into(), level.unwrap_or_else(|| "INFO".into())));
+        }
+        let memory = MemoryMib::new(record.memory_mb)
+            .map_err(|error| ControlError::internal(error.to_string()))?;
+        let function = Function {
+            name: name.clone(),
+            version: record.version.clone(),
+            arn: settings.function_arn(name, qualified),
+            region: settings.region.clone(),
+            handler: record.handler.clone().unwrap_or_default(),
+            memory,
+            timeout: Duration::from_secs(record.timeout_s.into()),
+            tmp_mib: record.tmp_mb,
+            pids: DEFAULT_PIDS,
+            environment,
+            code: code_tree(&record.code),
+            layers: record.layers.iter().map(|LayerRef { code, .. }| code_tree(code)).collect(),
+            runtime_index: *index,
+            runtime: runtime.clone(),
+            host_network: false,
+            log_format: record.logging.format.clone(),
+            system_log_level: record.logging.system_level.clone(),
+        };
+        let function = Arc::new(function);
+        lock(&self.made).push(Arc::downgrade(&function));
+        Ok(Version {
+            key: Key {
+                function: snapshot.function.id.as_str().into(),
+                version: record.version.as_str().into(),
+                generation: generation(record),
+            },
+            record: record.clone(),
+            function,
+        })
+    }
+
+    /// A function was changed or deleted: its instances that no longer fit are ended.
+    pub async fn changed(&self, name: &str) {
+        let snapshot = match self.control.snapshot(name).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                tracing::error!(%error, function = name, "a changed function could not be read");
+                return;
+            }
+        };
+        let reserved = snapshot.as_ref().and_then(|s| s.function.reserved_concurrency);
+        self.note_reserved(name, reserved);
+        let before = {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            functions.get(name).cloned()
+        };
+        let Some(before) = before else { return };
+        match snapshot.filter(|s| s.function.id == before.id) {
+            None => {
+                self.pool.end_function(&before.id, |_| false);
+                let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+                if functions.get(name).is_some_and(|s| s.id == before.id) {
+                    functions.remove(name);
+                    self.metrics.forget(name);
+                }
+            }
+            Some(snapshot) => {
+                let state = self.state(&snapshot);
+                {
+                    let mut versions =
+                        state.versions.write().unwrap_or_else(PoisonError::into_inner);
+                    versions.retain(|version, made| {
+                        let now = match version.as_str() {
+                            "$LATEST" => Some(&snapshot.latest),
+                            number => snapshot.versions.get(number),
+                        };
+                        now.is_some_and(|r| generation(r) == made.key.generation)
+                    });
+                }
+                self.pool.end_function(&snapshot.function.id, |key| {
+                    let now = match &*key.version {
+                        "$LATEST" => Some(&snapshot.latest),
+                        number => snapshot.versions.get(number),
+                    };
+                    now.is_some_and(|r| generation(r) == key.generation)
+                });
+            }
+        }
+    }
+
+    /// As [`Self::changed`], for every function that is known here.
+    pub async fn all_changed(&self) {
+        let names: Vec<String> = {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            functions.keys().cloned().collect()
+        };
+        for name in names {
+            self.changed(&name).await;
+        }
+    }
+
+    /// Reads all reservations, when the server starts.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn read_reservations(&self) -> Result<(), ControlError> {
+        for (name, reserved) in self.control.reservations().await? {
+            self.note_reserved(&name, Some(reserved));
+        }
+        Ok(())
+    }
+
+    fn note_reserved(&self, name: &str, reserved: Option<u32>) {
+        let mut reservations = lock(&self.reservations);
+        match reserved {
+            Some(reserved) => reservations.insert(name.to_owned(), reserved),
+            None => reservations.remove(name),
+        };
+        self.reserved.store(reservations.values().sum(), Ordering::Relaxed);
+    }
+
+    /// Makes instances ahead until `requested` of this version are alive.
+    pub async fn provision(self: &Arc<Self>, name: &str, qualifier: &str, requested: u32) {
+        let Ok(target) = self.control.target(name, Some(qualifier)).await else { return };
+        let state = self.state(&target.snapshot);
+        let Ok(version) = self.version(&state, &target) else { return };
+        loop {
+            {
+                let mut alive = lock(&state.provisioned);
+                let alive = alive.entry(version.key.version.to_string()).or_default();
+                if *alive >= requested {
+                    return;
+                }
+                *alive += 1;
+            }
+            let made = self.make_ahead(&state, &version).await;
+            if let Err(error) = made {
+                tracing::warn!(%error, function = name, "a provisioned sandbox could not be made");
+                if let Some(alive) = lock(&state.provisioned).get_mut(&*version.key.version) {
+                    *alive = alive.saturating_sub(1);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Provisioned instances of a version: alive, and waiting.
+    pub async fn provisioned(&self, name: &str, qualifier: &str) -> (u32, u32) {
+        let Ok(target) = self.control.target(name, Some(qualifier)).await else { return (0, 0) };
+        let state = self.state(&target.snapshot);
+        let alive = lock(&state.provisioned).get(&target.version.version).copied().unwrap_or(0);
+        let idle = match self.version(&state, &target) {
+            Ok(version) => self.pool.provisioned_idle(&version.key),
+            Err(_) => 0,
+        };
+        (alive, u32::try_from(idle).unwrap_or(u32::MAX))
+    }
+
+    async fn make_ahead(
+        &self,
+        state: &FunctionState,
+        version: &Version,
+    ) -> Result<(), ControlError> {
+        let function = &version.function;
+        let Some(mut share) = self.pool.share(function.memory.bytes()).await else {
+            return Err(throttle("ConcurrentInvocationLimitExceeded"));
+        };
+        let names = self.log_names(version);
+        let sink = self.logbook.open(function, &names);
+        let gauge = state.metrics.sandbox(SandboxState::Booting);
+        let made = Ready::ahead_of_time(&self.launcher, function, &names, sink).await;
+        let (instance, init, took, platform) =
+            made.map_err(|error| sandbox_failed(function, error))?;
+        if init != Init::Done {
+            let _ = instance.release().await;
+            let text = "FUNCTION_ERROR_INIT_FAILURE: the function could not be loaded";
+            return Err(ControlError::new(ErrorKind::Service, text));
+        }
+        share.booted();
+        let used = instance.usage().memory_peak_bytes;
+        state.metrics.cold_start(took);
+        let tag = Tag { fresh: Some(took), ..tag(version, gauge, platform, true) };
+        self.pool.park(version.key.clone(), instance, share, used, tag);
+        Ok(())
+    }
+
+    /// Whether a sandbox that lives, or may be made, needs this tree.
+    pub fn uses_code(&self, sha256: &str) -> bool {
+        let mut made = lock(&self.made);
+        made.retain(|function| function.strong_count() > 0);
+        made.iter().filter_map(Weak::upgrade).any(|function| function_uses(&function, sha256))
+    }
+}
+
+fn code_tree(code: &CodeRef) -> Tree {
+    Tree::Stored(code.sha256.clone())
+}
+
+fn function_uses(function: &Function, sha256: &str) -> bool {
+    std::iter::once(&function.code)
+        .chain(&function.layers)
+        .any(|tree| matches!(tree, Tree::Stored(hex) if hex == sha256))
+}
+
+fn tag(
+    version: &Version,
+    gauge: SandboxGauge,
+    platform: Arc<PlatformLog>,
+    provisioned: bool,
+) -> Tag {
+    Tag {
+        gauge,
+        platform,
+        memory_bytes: version.function.memory.bytes(),
+        provisioned,
+        fresh: None,
+        keep: version.function.clone() as Arc<dyn Any + Send + Sync>,
+    }
+}
+
+/// Changes with everything that a running sandbox has of its version.
+fn generation(record: &VersionRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    record.code.sha256.hash(&mut hasher);
+    record.runtime.hash(&mut hasher);
+    record.handler.hash(&mut hasher);
+    record.timeout_s.hash(&mut hasher);
+    record.memory_mb.hash(&mut hasher);
+    record.tmp_mb.hash(&mut hasher);
+    record.environment.hash(&mut hasher);
+    for layer in &record.layers {
+        layer.code.sha256.hash(&mut hasher);
+    }
+    let logging = &record.logging;
+    logging.format.hash(&mut hasher);
+    logging.group.hash(&mut hasher);
+    logging.application_level.hash(&mut hasher);
+    logging.system_level.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn throttle(reason: &'static str) -> ControlError {
+    ControlError::new(ErrorKind::TooManyRequests, "Rate Exceeded.").with("Reason", reason)
+}
+
+/// The sandbox could not be made: the caller learns that, the log why.
+fn sandbox_failed(function: &Function, error: PoolError) -> ControlError {
+    let why = match &error {
+        PoolError::Launcher(LauncherError::Refused { chain, .. }) => chain.join(": "),
+        other => other.to_string(),
+    };
+    tracing::error!(function = function.name, why, "a sandbox could not be made");
+    ControlError::internal(why)
+}
+
+impl<S: Sink + Send + 'static> Run for Arc<Invoker<S>> {
+    fn run(&self, request: InvokeRequest) -> RunFuture<'_> {
+        Box::pin(self.clone().invoke(request))
+    }
+}

@@ -1,0 +1,380 @@
+//! One sandbox's life with its function.
+//!
+//! States: `Booting → Initialising → Idle(frozen) ⇄ Busy → Dead`, owned by [`Instance`] alone. (`Ready` and `Claimed` come
+//! with pre-booted sandboxes.) An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::launcher::protocol::Launch;
+use crate::launcher::{Handle, Launcher, LauncherError};
+use crate::logs::{Capture, Sink};
+use crate::runtime_api::{self, Answer, Event, Invocation, Session};
+use crate::sandbox::{MilliCpu, RPC_PORT, Usage, decode_status};
+use crate::sys;
+use crate::sys::process::ExitStatus;
+
+/// How long a function may take to load before its first event. Source: AWS, "Lambda execution environment".
+pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The program runs; its first word is awaited.
+    Initialising,
+    Idle,
+    Busy,
+    Dead,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    #[error(transparent)]
+    Launcher(#[from] LauncherError),
+    #[error("cannot watch the sandbox")]
+    Watch { source: std::io::Error },
+}
+
+/// How the init phase ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    Done,
+    /// The bootstrap said so; the body is the function's error.
+    Failed {
+        error_type: String,
+        body: Bytes,
+    },
+    Exited(Exit),
+    TimedOut,
+}
+
+/// How an invocation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Answered(Answered),
+    Exited(Exit),
+    TimedOut,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    Response(Bytes),
+    /// With an error that came after bytes of a stream.
+    Streamed {
+        body: Bytes,
+        error: Option<(String, Bytes)>,
+    },
+    Error {
+        error_type: String,
+        body: Bytes,
+    },
+}
+
+/// The runtime's process is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Status(ExitStatus),
+    /// Everything in the sandbox was killed at once, its init too.
+    Killed,
+}
+
+/// A sandbox with its function.
+#[derive(Debug)]
+pub struct Instance<S> {
+    pub state: State,
+    launcher: Arc<Launcher>,
+    handle: Handle,
+    status: AsyncFd<OwnedFd>,
+    session: Arc<Session>,
+    events: mpsc::Receiver<Event>,
+    pub log: Capture<S>,
+    /// When the launch was asked for.
+    pub started: Instant,
+    function_cpu: MilliCpu,
+    /// Whether the function's share of CPU holds already; the init phase has a whole core.
+    cpu_set: bool,
+    frozen: bool,
+    doors: JoinSet<()>,
+    /// [`Self::release`] was called: the launcher removes it.
+    released: bool,
+}
+
+/// What an instance needs beside the launch itself.
+#[derive(Debug)]
+pub struct Wanted {
+    pub launch: Launch,
+    /// The function's CPU, from its first event on.
+    pub function_cpu: MilliCpu,
+}
+
+impl<S: Sink> Instance<S> {
+    /// Has the sandbox made and opens its Runtime API. Does not wait for the function to load.
+    ///
+    /// # Errors
+    /// The launcher's refusal.
+    pub async fn start(
+        launcher: Arc<Launcher>,
+        wanted: Wanted,
+        sink: S,
+    ) -> Result<Self, PoolError> {
+        let started = Instant::now();
+        let watch = |source| PoolError::Watch { source };
+        let mut handle = launcher.launch(wanted.launch).await?;
+        let status = handle.status.try_clone().map_err(watch)?;
+        let log = handle.log.take().ok_or(LauncherError::Gone)?;
+        let (session, events) = Session::new();
+        let session = Arc::new(session);
+        let mut doors = JoinSet::new();
+        let (unix, tcp) = (handle.unix.take(), handle.tcp.take());
+        let served = session.clone();
+        doors.spawn(async move {
+            if let Err(error) = runtime_api::http::serve(served, unix, tcp).await {
+                tracing::error!(%error, "a sandbox's Runtime API cannot be served");
+            }
+        });
+        if let Some(rpc) = handle.rpc.take() {
+            doors.spawn(runtime_api::rpc_door::serve(session.clone(), rpc, RPC_PORT));
+        }
+        Ok(Self {
+            state: State::Initialising,
+            launcher,
+            status: sys::watch::watch(status).map_err(watch)?,
+            handle,
+            session,
+            events,
+            log: Capture::new(log, sink).map_err(watch)?,
+            started,
+            function_cpu: wanted.function_cpu,
+            cpu_set: false,
+            frozen: false,
+            doors,
+            released: false,
+        })
+    }
+
+    /// The program, and why it did not exec.
+    pub fn exec_failed(&self) -> Option<&(String, i32)> {
+        self.handle.exec_failed.as_ref()
+    }
+
+    /// Protections that are weaker than designed, as the operator allowed.
+    pub fn degraded(&self) -> &[String] {
+        &self.handle.degraded
+    }
+
+    /// Waits until the function is loaded, for at most `limit`.
+    pub async fn init(&mut self, limit: Duration) -> Init {
+        let deadline = tokio::time::Instant::now() + limit;
+        let init = loop {
+            tokio::select! {
+                biased;
+                event = self.events.recv() => match event {
+                    Some(Event::InitDone) => break Init::Done,
+                    Some(Event::InitError { error_type, body }) => break Init::Failed { error_type, body },
+                    Some(_) => {}
+                    None => break Init::Exited(Exit::Killed),
+                },
+                exit = exited(&self.status) => break Init::Exited(exit),
+                () = tokio::time::sleep_until(deadline) => break Init::TimedOut,
+                () = self.log.pump() => {}
+            }
+        };
+        match init {
+            Init::Done => self.state = State::Idle,
+            Init::TimedOut => self.die(),
+            Init::Failed { .. } => {
+                // The bootstrap ends by itself after its report; its last words are still read.
+                let _ =
+                    tokio::time::timeout(Duration::from_millis(200), exited(&self.status)).await;
+                self.die();
+            }
+            Init::Exited(_) => self.die(),
+        }
+        self.log.drain();
+        init
+    }
+
+    /// Runs one event, until its answer, its end, or `deadline`.
+    ///
+    /// The function's share of CPU holds from here on; the init phase had a whole core. With `stream`, a streamed
+    /// answer's bytes go there as they come, and the outcome's body is empty; a receiver that is gone is not waited for.
+    pub async fn invoke(
+        &mut self,
+        invocation: Invocation,
+        deadline: SystemTime,
+        stream: Option<&mpsc::Sender<Bytes>>,
+    ) -> Outcome {
+        self.state = State::Busy;
+        if !self.cpu_set {
+            match self.handle.files.set_cpu(self.function_cpu) {
+                Ok(()) => self.cpu_set = true,
+                Err(error) => tracing::warn!(%error, "the function's CPU share could not be set"),
+            }
+        }
+        self.freeze(false);
+        let request_id = invocation.request_id.clone();
+        self.session.offer(invocation);
+        let mut streamed = BytesMut::new();
+        let mut streaming_attempt = 0;
+        let outcome = loop {
+            // Wall clock, as the function's own deadline is: a clock set forward ends it, one set back is seen again here.
+            let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+            tokio::select! {
+                biased;
+                event = self.events.recv() => match event {
+                    Some(Event::Answer { request_id: id, answer }) if id == request_id => {
+                        // One that was queued while the deadline passed is late all the same.
+                        if SystemTime::now() >= deadline {
+                            break Outcome::TimedOut;
+                        }
+                        break Outcome::Answered(match answer {
+                            Answer::Response(body) => Answered::Response(body),
+                            Answer::Streamed { error } => Answered::Streamed { body: streamed.split().freeze(), error },
+                            Answer::Error { error_type, body } => Answered::Error { error_type, body },
+                        });
+                    }
+                    Some(Event::Chunk { request_id: id, bytes, .. })
+                        if id == request_id && stream.is_some() =>
+                    {
+                        // The function waits while the caller does not read, until its deadline.
+                        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+                        if let Some(stream) = stream
+                            && tokio::time::timeout(left, stream.send(bytes)).await.is_err()
+                        {
+                            break Outcome::TimedOut;
+                        }
+                    }
+                    Some(Event::Chunk { request_id: id, attempt, bytes }) if id == request_id => {
+                        if attempt != streaming_attempt {
+                            streamed.clear();
+                            streaming_attempt = attempt;
+                        }
+                        streamed.extend_from_slice(&bytes);
+                    }
+                    Some(_) => {}
+                    None => break Outcome::Exited(Exit::Killed),
+                },
+                exit = exited(&self.status) => break Outcome::Exited(exit),
+                () = tokio::time::sleep(left.min(Duration::from_secs(1))) => {
+                    if SystemTime::now() >= deadline {
+                        break Outcome::TimedOut;
+                    }
+                }
+                () = self.log.pump() => {}
+            }
+        };
+        // A runtime that ended because its answer was refused: the size is the reason that counts.
+        let refused = match &outcome {
+            Outcome::Exited(_) => self.session.refused_size(),
+            _ => None,
+        };
+        let outcome = match refused {
+            Some(Answer::Error { error_type, body }) => {
+                self.die();
+                Outcome::Answered(Answered::Error { error_type, body })
+            }
+            _ => outcome,
+        };
+        match outcome {
+            Outcome::Answered(_) if self.state == State::Dead => {}
+            // A Go program that panicked says that it must not get another event.
+            Outcome::Answered(_) if self.session.retired() => self.die(),
+            Outcome::Answered(_) => self.state = State::Idle,
+            Outcome::Exited(_) | Outcome::TimedOut => self.die(),
+        }
+        self.log.drain();
+        outcome
+    }
+
+    /// Kills the whole cgroup; nothing that the sandbox still says counts.
+    fn die(&mut self) {
+        self.session.cancel();
+        let _ = self.handle.files.kill();
+        self.state = State::Dead;
+    }
+
+    /// Stops everything in the sandbox, or lets it go on; does nothing where it is so already.
+    pub fn freeze(&mut self, frozen: bool) {
+        if self.frozen != frozen {
+            match self.handle.files.freeze(frozen) {
+                Ok(()) => self.frozen = frozen,
+                Err(error) => {
+                    tracing::warn!(%error, frozen, "a sandbox could not be frozen or thawed")
+                }
+            }
+        }
+    }
+
+    /// Whether its program ended while nobody asked anything of it.
+    pub fn has_ended(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut fds = [PollFd::new(self.status.get_ref().as_fd(), PollFlags::POLLIN)];
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// What was used so far.
+    pub fn usage(&self) -> Usage {
+        self.handle.files.usage()
+    }
+
+    /// Ends the sandbox and removes all of it; what it used in its life.
+    ///
+    /// # Errors
+    /// The launcher is gone.
+    pub async fn release(mut self) -> Result<(Usage, Option<S>), PoolError> {
+        // What one that was killed before managed to say since then comes after its last word, and counts no more.
+        if self.state != State::Dead {
+            self.die();
+            self.log.drain();
+        }
+        self.doors.abort_all();
+        self.released = true;
+        let usage = self.launcher.release(self.handle.id).await?;
+        // Only now: whoever reads the log may take his time, and the sandbox is gone.
+        self.log.end().await;
+        Ok((usage, self.log.take_sink()))
+    }
+}
+
+impl<S> Drop for Instance<S> {
+    /// A future that was dropped half-way must not leave its sandbox behind.
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let _ = self.handle.files.kill();
+        let (launcher, id) = (self.launcher.clone(), self.handle.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { launcher.release(id).await.map(drop) });
+        }
+    }
+}
+
+/// Waits for the program's end.
+async fn exited(status: &AsyncFd<OwnedFd>) -> Exit {
+    loop {
+        let Ok(mut ready) = status.readable().await else { return Exit::Killed };
+        match ready.try_io(|fd| {
+            let mut peek = [0; 8];
+            match nix::unistd::read(fd.get_ref(), &mut peek) {
+                Ok(length) => Ok((length, peek)),
+                Err(errno) => Err(errno.into()),
+            }
+        }) {
+            Ok(Ok((8, bytes))) => return Exit::Status(decode_status(bytes)),
+            Ok(_) => return Exit::Killed,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

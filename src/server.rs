@@ -1,0 +1,513 @@
+//! `kennel serve` put together: store, control plane, instances, queue, front door; their housekeeping; and the end.
+//!
+//! The process is confined by now: it is nobody on this host, sees its data directory alone, and asks the launcher for
+//! sandboxes.
+
+#![forbid(unsafe_code)]
+
+mod doors;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
+
+use crate::api::auth::Keys as AuthKeys;
+use crate::api::http::{Door, FrontDoor};
+use crate::api::operations::Lambda;
+use crate::config::{Config, Listen};
+use crate::control::records::Snapshot;
+use crate::control::{Control, ControlError, Runtimes, Settings};
+use crate::invoke::destinations::Destinations;
+use crate::invoke::invoker::{Invoker, Logbook};
+use crate::invoke::queue::{
+    AsyncQueue, Condition, EventPolicy, Happened, Observe, Parts, Policies, PolicyFuture,
+};
+use crate::invoke::service::Run;
+use crate::invoke::{Function, LogNames, queue};
+use crate::launcher::{Forked, Launcher, LauncherError};
+use crate::logs::cloudwatch::CloudWatch;
+use crate::logs::{Groups, LogFormat, StreamSink};
+use crate::metrics::Metrics;
+use crate::package::{PackageError, TreeStore};
+use crate::pool::{self, Pool, unix_ms};
+use crate::runtimes::{Catalogue, Resolved};
+use crate::store::files::FileLogs;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{KeysAndQueues, Logs, StoreError, files};
+
+/// How long an end may take altogether; what still runs then is cut short.
+const DRAIN: Duration = Duration::from_secs(9);
+/// How often idle instances are looked at, and provisioned ones made up.
+const TICK: Duration = Duration::from_secs(1);
+/// How often old code and logs are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long an instance of the old configuration may wait for memory.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot open the data directory `{path}`")]
+    Store { path: PathBuf, source: StoreError },
+    #[error("cannot open the code in `{path}`")]
+    Code { path: PathBuf, source: PackageError },
+    #[error("cannot start the async runtime")]
+    Runtime { source: io::Error },
+    #[error("cannot use a listener")]
+    Listener { source: io::Error },
+    #[error("cannot watch for signals")]
+    Signals { source: io::Error },
+    #[error(transparent)]
+    Launcher(#[from] LauncherError),
+    #[error("the launcher process has ended; every sandbox is gone with it")]
+    LauncherGone,
+    #[error("cannot read the store")]
+    Control { source: ControlError },
+    #[error("cannot read the {what} `{path}`")]
+    Tls { what: &'static str, path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// The operator's key.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    pub id: String,
+    pub secret: String,
+    /// Where it is written, unless the environment gave it.
+    pub file: Option<PathBuf>,
+}
+
+/// What this host can run, and what not.
+#[derive(Debug, Default)]
+pub struct FoundRuntimes {
+    /// In the order of the launcher's table.
+    pub here: Vec<Resolved>,
+    pub missing: BTreeMap<String, String>,
+}
+
+/// An address that is bound already.
+#[derive(Debug)]
+pub enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Everything that was made ready with privilege.
+#[derive(Debug)]
+pub struct Prepared {
+    pub config: Config,
+    /// Canonical.
+    pub data: PathBuf,
+    pub keys: Keys,
+    pub runtimes: FoundRuntimes,
+    pub forked: Forked,
+    pub listeners: Vec<Bound>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Says that the server answers: its address, and the runtimes.
+    pub announce: fn(&Config, &str, &Keys, &[String]),
+}
+
+/// Finds the interpreter of every runtime.
+pub fn runtimes(catalogue: &Catalogue, strict: bool) -> FoundRuntimes {
+    let mut found = FoundRuntimes::default();
+    for name in catalogue.names() {
+        match catalogue.resolve(&name, strict) {
+            Ok(resolved) => found.here.push(resolved),
+            Err(error) => {
+                found.missing.insert(name, error.to_string());
+            }
+        }
+    }
+    found
+}
+
+/// Reads certificate chain and key.
+///
+/// # Errors
+/// A file that cannot be read, holds none, or a key that does not fit.
+pub fn tls(cert: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, ServerError> {
+    let failed = |what, path: &Path, source: Box<dyn std::error::Error + Send + Sync>| {
+        ServerError::Tls { what, path: path.into(), source }
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| failed("certificate", cert, e.into()))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| failed("key", key, e.into()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed("certificate", cert, e.into()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|e| failed("certificate", cert, e.into()))?;
+    Ok(Arc::new(config))
+}
+
+/// Opens the logs of new sandboxes.
+struct Streams(Arc<Groups>);
+
+impl Logbook<StreamSink> for Streams {
+    fn open(&self, function: &Function, names: &LogNames) -> StreamSink {
+        let json = function.log_format.eq_ignore_ascii_case("JSON");
+        let format = if json { LogFormat::Json } else { LogFormat::Text };
+        self.0.open(&names.group, &names.stream, format)
+    }
+}
+
+/// What holds for a function's events, read from the control plane.
+struct EventPolicies(Arc<Control>);
+
+impl Policies for EventPolicies {
+    fn policy<'a>(
+        &'a self,
+        function: &'a str,
+        qualifier: Option<&'a str>,
+        executed: Option<&'a str>,
+    ) -> PolicyFuture<'a> {
+        Box::pin(async move {
+            let snapshot: Option<Arc<Snapshot>> = self.0.snapshot(function).await?;
+            Ok(snapshot.map(|snapshot| EventPolicy::of(&snapshot, qualifier, executed)))
+        })
+    }
+}
+
+/// Counts what happens to events.
+struct EventMetrics(Arc<Metrics>);
+
+impl Observe for EventMetrics {
+    fn observe(&self, function: &str, what: Happened) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let metrics = self.0.function(function);
+        match what {
+            Happened::Accepted => metrics.async_received.fetch_add(1, Relaxed),
+            Happened::Finished(Condition::Success) => metrics.async_delivered.fetch_add(1, Relaxed),
+            Happened::Finished(_) | Happened::Gone => metrics.async_failed.fetch_add(1, Relaxed),
+            _ => 0,
+        };
+    }
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, or from going on.
+pub fn run(prepared: Prepared) -> Result<ExitCode, ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("kennel-server")
+        .build()
+        .map_err(|source| ServerError::Runtime { source })?;
+    let result = runtime.block_on(serve(prepared));
+    // Nothing of value runs any more; a task that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+type ProvisionedState = BTreeMap<(String, String), (u32, u32)>;
+
+/// The parts that outlive a single request.
+struct Whole {
+    control: Arc<Control>,
+    invoker: Arc<Invoker<StreamSink>>,
+    pool: Arc<Pool<StreamSink>>,
+    queue: Arc<AsyncQueue>,
+    groups: Arc<Groups>,
+    metrics: Arc<Metrics>,
+    /// What provisioned concurrency is at: by function and qualifier, alive and waiting.
+    provisioned: Arc<Mutex<ProvisionedState>>,
+}
+
+async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
+    let Prepared { config, data, keys, runtimes, forked, listeners, tls, announce } = prepared;
+    let launcher_pid = forked.pid;
+    let mut signals = Signals::new().map_err(|source| ServerError::Signals { source })?;
+    let store_failed = |source| ServerError::Store { path: data.clone(), source };
+    // First of all: a second server on the same directory ends here, with nothing touched.
+    let store: Arc<dyn KeysAndQueues> = Arc::new(SqliteStore::open(&data).map_err(store_failed)?);
+    let limits = files::Limits {
+        log_bytes: config.log_stream_bytes,
+        total_bytes: config.log_bytes,
+        ..files::Limits::default()
+    };
+    let logs: Arc<dyn Logs> =
+        Arc::new(FileLogs::open(&data.join("logs"), limits).map_err(store_failed)?);
+    let code = data.join("code");
+    let trees = TreeStore::open(&code)
+        .map_err(|source| ServerError::Code { path: code.clone(), source })?;
+    let metrics = Arc::new(Metrics::new());
+    let names: Vec<String> = runtimes.here.iter().map(|r| r.name.clone()).collect();
+    let settings = Settings {
+        region: config.region.clone(),
+        account: config.account.clone(),
+        code_folder: code,
+        account_concurrency: config.concurrency,
+        code_storage_bytes: config.code_storage_bytes,
+        runtimes: Runtimes {
+            here: runtimes.here.iter().map(|r| (r.name.clone(), r.handler_required)).collect(),
+            missing: runtimes.missing.clone(),
+        },
+        s3: config.s3.clone(),
+    };
+    let control = Arc::new(Control::new(store.clone(), settings, Arc::new(trees)));
+    let group_limits = crate::logs::Limits { total_bytes: config.log_bytes, age: None };
+    let groups = Arc::new(Groups::new(store.clone(), logs, group_limits));
+    metrics.watch_logs(groups.clone());
+    let pool = Pool::new(pool::Limits {
+        memory_bytes: config.memory_bytes,
+        idle: config.idle,
+        freeze_after: config.freeze_after,
+        wait: MEMORY_WAIT,
+    });
+    let table = (0..)
+        .zip(&runtimes.here)
+        .map(|(index, resolved)| (resolved.name.clone(), (index, resolved.clone())))
+        .collect();
+    let launcher = Arc::new(Launcher::new(forked)?);
+    let invoker = Invoker::new(
+        launcher.clone(),
+        pool.clone(),
+        control.clone(),
+        table,
+        Box::new(Streams(groups.clone())),
+        metrics.clone(),
+    );
+    invoker.read_reservations().await.map_err(|source| ServerError::Control { source })?;
+    let run: Arc<dyn Run> = Arc::new(invoker.clone());
+    let queue = Arc::new(AsyncQueue::start(Parts {
+        store,
+        policies: Arc::new(EventPolicies(control.clone())),
+        run: run.clone(),
+        destinations: Destinations {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            sqs: config.sqs.clone(),
+            sns: config.sns.clone(),
+        },
+        observe: Arc::new(EventMetrics(metrics.clone())),
+        settings: queue::Settings {
+            retry_delays: config.retry_delays.to_vec(),
+            ..queue::Settings::default()
+        },
+    }));
+    let mut auth = AuthKeys::new((keys.id.clone(), keys.secret.clone()), config.region.clone());
+    for principal in &config.principals {
+        let (id, secret) = (principal.access_key_id.clone(), principal.secret_access_key.clone());
+        auth.add(id, secret, principal.arn.clone());
+    }
+    let auth = Arc::new(auth);
+    let (doors, url, port) = open_doors(&config, listeners, tls)?;
+    let scheme = url.split("://").next().unwrap_or("http").to_owned();
+    control.hooks.set_url_base(scheme, port);
+    let parts = Arc::new(Whole {
+        control: control.clone(),
+        invoker: invoker.clone(),
+        pool: pool.clone(),
+        queue: queue.clone(),
+        groups: groups.clone(),
+        metrics,
+        provisioned: Arc::default(),
+    });
+    let state = parts.provisioned.clone();
+    control.hooks.set_provisioned_state(move |function, qualifier| {
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.get(&(function.to_owned(), qualifier.to_owned())).copied().unwrap_or_default()
+    });
+    let cloud_watch = CloudWatch::new(groups, &config.region, &config.account);
+    let lambda = Lambda {
+        control: control.clone(),
+        run: run.clone(),
+        queue: queue.clone(),
+        presign: doors::presigner(auth.clone()),
+    };
+    let extra = doors::Extras { parts: parts.clone(), run, cloud_watch };
+    let door = FrontDoor::new(Arc::new(lambda), Arc::new(extra), auth, config.account.clone());
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(door.serve(doors, stopped));
+    let housekeeping = housekeep(&parts);
+    announce(&config, &url, &keys, &names);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let ended = signals.end_or_child(launcher_pid).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let until = Instant::now() + DRAIN;
+    if ended.is_ok() {
+        let left = || until.saturating_duration_since(Instant::now());
+        let _ = stop.send(true);
+        // What runs is answered; what is queued stays queued.
+        let (_, answered) =
+            tokio::join!(queue.stop(left()), tokio::time::timeout(left(), serving),);
+        if answered.is_err() {
+            tracing::warn!(running = invoker.running(), "invocations were cut short");
+        }
+        invoker.stop();
+        while invoker.running() > 0 && !left().is_zero() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for task in housekeeping {
+        task.abort();
+    }
+    for listen in &config.listen {
+        if let Listen::Unix(path) = listen {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    launcher.shutdown().await;
+    drop((invoker, pool, parts, launcher));
+    // Its end means that no sandbox, group or mount is left.
+    let _ = tokio::time::timeout(Duration::from_secs(5), signals.child(launcher_pid)).await;
+    ended
+}
+
+/// Turns what was bound into doors; the address to show, and the port of function URLs.
+fn open_doors(
+    config: &Config,
+    listeners: Vec<Bound>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<(Vec<Door>, String, u16), ServerError> {
+    let failed = |source| ServerError::Listener { source };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut doors = Vec::new();
+    let mut shown: Option<(String, u16)> = None;
+    for bound in listeners {
+        match bound {
+            Bound::Tcp(listener) => {
+                let address = listener.local_addr().map_err(failed)?;
+                shown.get_or_insert_with(|| (format!("{scheme}://{address}"), address.port()));
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+                doors.push(match &tls {
+                    Some(config) => Door::Tls(listener, config.clone()),
+                    None => Door::Tcp(listener),
+                });
+            }
+            Bound::Unix(listener, _) => {
+                let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
+                doors.push(Door::Unix(listener));
+            }
+        }
+    }
+    let (url, port) = shown.unwrap_or_else(|| {
+        let first = config.listen.first().map(ToString::to_string).unwrap_or_default();
+        (first, 80)
+    });
+    Ok((doors, url, port))
+}
+
+/// What must be done now and then, each in a task of its own.
+fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
+    let pool = parts.pool.clone();
+    let freezing = tokio::spawn(async move { pool.freeze_parked().await });
+    let (mut changes, this) = (parts.control.changes(), parts.clone());
+    let changing = tokio::spawn(async move {
+        use tokio::sync::broadcast::error::RecvError;
+        loop {
+            match changes.recv().await {
+                Ok(name) => this.invoker.changed(&name).await,
+                // Which ones is not known any more: all are looked at.
+                Err(RecvError::Lagged(_)) => this.invoker.all_changed().await,
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    let this = parts.clone();
+    let ticking = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            this.pool.end_idle();
+            this.provision().await;
+        }
+    });
+    let this = parts.clone();
+    let sweeping = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP) => {}
+                () = this.groups.crowded.notified() => {}
+            }
+            if let Err(error) = this.groups.trim(unix_ms(SystemTime::now())).await {
+                tracing::warn!(%error, "old logs could not be dropped");
+            }
+            let invoker = this.invoker.clone();
+            match this.control.collect_code(&move |hex| invoker.uses_code(hex)).await {
+                Ok(0) => {}
+                Ok(bytes) => tracing::info!(bytes, "code that no version names was removed"),
+                Err(error) => tracing::warn!(%error, "old code could not be removed"),
+            }
+        }
+    });
+    vec![freezing, changing, ticking, sweeping]
+}
+
+impl Whole {
+    /// Makes up what provisioned concurrency lacks.
+    async fn provision(&self) {
+        let wanted = match self.control.provisioned_all().await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::warn!(%error, "the provisioned concurrency could not be read");
+                return;
+            }
+        };
+        let mut state = BTreeMap::new();
+        for (name, qualifier, requested) in wanted {
+            let (alive, _) = self.invoker.provisioned(&name, &qualifier).await;
+            if alive < requested {
+                let (invoker, name, qualifier) =
+                    (self.invoker.clone(), name.clone(), qualifier.clone());
+                tokio::spawn(async move { invoker.provision(&name, &qualifier, requested).await });
+            }
+            let now = self.invoker.provisioned(&name, &qualifier).await;
+            state.insert((name, qualifier), now);
+        }
+        *self.provisioned.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+/// Signals that concern the server.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    child: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+
+    /// Waits for the operator's word, or for the end of a child that should not end.
+    async fn end_or_child(&mut self, pid: libc::pid_t) -> Result<ExitCode, ServerError> {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return Ok(ExitCode::SUCCESS),
+                _ = self.int.recv() => return Ok(ExitCode::SUCCESS),
+                _ = self.child.recv() => {
+                    if crate::sys::process::reaped(pid) {
+                        return Err(ServerError::LauncherGone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of one child.
+    async fn child(&mut self, pid: libc::pid_t) {
+        while !crate::sys::process::reaped(pid) {
+            self.child.recv().await;
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What the front door passes on that is no operation of the model: metrics, logs, downloads of code, function URLs.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::Whole;
+use crate::api::Caller;
+use crate::api::auth::Keys;
+use crate::api::function_url::{Prelude, UrlRequest, UrlResponse, cors};
+use crate::api::http::{Extra, ExtraFuture, Reply, UrlCall};
+use crate::api::logs_api;
+use crate::api::operations::Presign;
+use crate::control::policy::{self, AccessRequest, Principal};
+use crate::control::records::UrlRecord;
+use crate::control::{ControlError, ErrorKind};
+use crate::invoke::service::{InvokeRequest, Invoked, Run};
+use crate::logs::cloudwatch::CloudWatch;
+use crate::pool::unix_ms;
+use crate::sigv4;
+
+/// How long an address of code is good, in seconds. AWS's is ten minutes.
+const CODE_EXPIRES: u32 = 600;
+/// Chunks of a streamed answer that wait for a caller that reads slowly.
+const STREAM_QUEUE: usize = 16;
+
+/// See the module's words.
+pub struct Extras {
+    pub parts: Arc<Whole>,
+    pub run: Arc<dyn Run>,
+    pub cloud_watch: CloudWatch,
+}
+
+/// Signs addresses of code: path, and the address that the caller used.
+pub fn presigner(keys: Arc<Keys>) -> Presign {
+    Box::new(move |path, base_url| {
+        let host = base_url.split_once("://").map_or(base_url, |(_, host)| host);
+        let mut headers = HeaderMap::new();
+        if let Ok(host) = HeaderValue::from_str(host) {
+            headers.insert(HOST, host);
+        }
+        let request = sigv4::Request { method: "GET", path, query: "" };
+        let body = sigv4::Body::Bytes(b"");
+        let query =
+            keys.signer("lambda").presign(request, &headers, body, CODE_EXPIRES, Timestamp::now());
+        format!("{base_url}{path}?{query}")
+    })
+}
+
+impl Extra for Extras {
+    fn metrics(&self) -> ExtraFuture<'_, String> {
+        Box::pin(async {
+            if let Ok(backlogs) = self.parts.queue.backlogs().await {
+                let now = unix_ms(SystemTime::now());
+                for backlog in backlogs {
+                    let age = u64::try_from(backlog.age.as_millis()).unwrap_or(u64::MAX);
+                    let oldest = Some(now.saturating_sub(age));
+                    self.parts.metrics.function(&backlog.name).set_queue(backlog.depth, oldest);
+                }
+            }
+            self.parts.metrics.render()
+        })
+    }
+
+    fn logs(&self, target: String, body: Bytes) -> ExtraFuture<'_, (u16, Bytes)> {
+        Box::pin(async move {
+            let (status, body) = logs_api::call(&self.cloud_watch, &target, &body).await;
+            (status, body.into())
+        })
+    }
+
+    fn code(&self, sha256: String) -> ExtraFuture<'_, Option<Bytes>> {
+        Box::pin(async move {
+            if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return None;
+            }
+            let path = self.parts.control.settings.code_folder.join("zip").join(sha256);
+            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+            read.ok()?.ok().map(Bytes::from)
+        })
+    }
+
+    fn url_id<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let (id, rest) = host.split_once('.')?;
+        rest.starts_with("lambda-url.").then_some(id)
+    }
+
+    fn url(&self, call: UrlCall) -> ExtraFuture<'_, Response<Reply>> {
+        Box::pin(self.function_url(call))
+    }
+
+    fn done(&self, operation: &str, status: u16, _took: Duration) {
+        self.parts.metrics.request(operation, status);
+    }
+}
+
+impl Extras {
+    async fn function_url(&self, call: UrlCall) -> Response<Reply> {
+        let url = match self.parts.control.function_url(&call.url_id).await {
+            Ok(Some(url)) => url,
+            Ok(None) => return whole(UrlResponse::forbidden(), &[]),
+            Err(error) => return refused(&error),
+        };
+        let mut request = UrlRequest {
+            method: call.method,
+            raw_path: call.path,
+            raw_query: call.query,
+            headers: call
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        name.as_str().to_owned(),
+                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                    )
+                })
+                .collect(),
+            body: call.body,
+            source_ip: call.source_ip,
+            request_id: call.request_id,
+            iam: None,
+        };
+        let (cors, preflight) = cors(&url, &request);
+        if preflight {
+            let response = UrlResponse { status: 200, headers: Vec::new(), body: Bytes::new() };
+            return whole(response, &cors);
+        }
+        match self.may_call(&url, call.caller).await {
+            Ok(iam) => request.iam = iam,
+            Err(Denied::Policy) => return whole(UrlResponse::forbidden(), &cors),
+            Err(Denied::Error(error)) => return refused(&error),
+        }
+        let qualifier = (url.qualifier != "$LATEST").then(|| url.qualifier.clone());
+        let invoke = |stream| InvokeRequest {
+            function: url.function.clone(),
+            qualifier,
+            request_id: request.request_id.clone(),
+            payload: request.event(&url, unix_ms(SystemTime::now())),
+            client_context: None,
+            trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
+            stream,
+            durable_log: false,
+        };
+        if url.invoke_mode == "RESPONSE_STREAM" {
+            let (chunks, receiver) = mpsc::channel(STREAM_QUEUE);
+            return self.streamed(invoke(Some(chunks)), receiver, &cors).await;
+        }
+        match self.run.run(invoke(None)).await {
+            Ok(Invoked { result: Ok(body), .. }) => whole(UrlResponse::of_result(&body), &cors),
+            Ok(_) => whole(UrlResponse::bad_gateway(), &cors),
+            Err(error) => refused(&error),
+        }
+    }
+
+    /// Whether this caller may: account and ARN of one that signed.
+    async fn may_call(
+        &self,
+        url: &UrlRecord,
+        caller: Result<Caller, crate::api::auth::Refusal>,
+    ) -> Result<Option<(String, String)>, Denied> {
+        let settings = &self.parts.control.settings;
+        let target = self
+            .parts
+            .control
+            .target(&url.function, Some(&url.qualifier))
+            .await
+            .map_err(Denied::Error)?;
+        let arn = settings
+            .function_arn(&url.function, (url.qualifier != "$LATEST").then_some(&url.qualifier));
+        let statements = target.snapshot.policies.get(&url.qualifier);
+        let allowed = |principal: Option<&str>| {
+            let principal = principal.map_or(Principal::Anonymous, Principal::Aws);
+            let request = AccessRequest {
+                function_url_auth_type: Some(&url.auth_type),
+                invoked_via_function_url: Some(true),
+                ..AccessRequest::new(principal, "lambda:InvokeFunctionUrl", &arn)
+            };
+            policy::allows(statements, &request)
+        };
+        if url.auth_type == "NONE" {
+            return if allowed(None) { Ok(None) } else { Err(Denied::Policy) };
+        }
+        match caller {
+            Ok(Caller::Root) => {
+                let account = settings.account.clone();
+                let arn = format!("arn:aws:iam::{account}:root");
+                Ok(Some((account, arn)))
+            }
+            Ok(Caller::Principal { arn }) if allowed(Some(&arn)) => {
+                let account = arn.split(':').nth(4).unwrap_or_default().to_owned();
+                Ok(Some((account, arn)))
+            }
+            _ => Err(Denied::Policy),
+        }
+    }
+
+    async fn streamed(
+        &self,
+        invoke: InvokeRequest,
+        mut chunks: mpsc::Receiver<Bytes>,
+        cors: &[(String, String)],
+    ) -> Response<Reply> {
+        let run = self.run.clone();
+        let mut running = tokio::spawn(async move { run.run(invoke).await });
+        let mut prelude = Prelude::default();
+        // The head is in the first bytes; until it is known nothing can be answered.
+        let (status, headers, first) = loop {
+            let chunk = tokio::select! {
+                biased;
+                chunk = chunks.recv() => chunk,
+                done = &mut running => {
+                    let buffered = match done {
+                        Ok(Ok(Invoked { result: Ok(body), .. })) => body,
+                        Ok(Ok(_)) | Err(_) => return whole(UrlResponse::bad_gateway(), cors),
+                        Ok(Err(error)) => return refused(&error),
+                    };
+                    let mut rest = Vec::new();
+                    while let Ok(chunk) = chunks.try_recv() {
+                        rest.extend_from_slice(&chunk);
+                    }
+                    if rest.is_empty() && !buffered.is_empty() {
+                        // A function that does not stream, behind a URL that does.
+                        return whole(UrlResponse::of_result(&buffered), cors);
+                    }
+                    if let Some(head) = prelude.push(&rest, true) {
+                        let (status, headers, body) = head;
+                        return whole(UrlResponse { status, headers, body }, cors);
+                    }
+                    return whole(UrlResponse::bad_gateway(), cors);
+                }
+            };
+            let end = chunk.is_none();
+            if let Some(head) = prelude.push(&chunk.unwrap_or_default(), end) {
+                break head;
+            }
+        };
+        let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
+        tokio::spawn(async move {
+            let mut next = Some(first);
+            while let Some(chunk) = next {
+                if !chunk.is_empty() {
+                    // A caller that is gone does not end the function.
+                    let _ = sender.send(chunk).await;
+                }
+                next = chunks.recv().await;
+            }
+        });
+        let head = UrlResponse { status, headers, body: Bytes::new() };
+        whole(head, cors).map(|_| Reply::Stream(receiver))
+    }
+}
+
+enum Denied {
+    Policy,
+    Error(ControlError),
+}
+
+fn whole(response: UrlResponse, cors: &[(String, String)]) -> Response<Reply> {
+    let mut out = Response::new(Reply::whole(response.body));
+    *out.status_mut() =
+        hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
+    for (name, value) in response.headers.iter().chain(cors) {
+        let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        else {
+            continue;
+        };
+        // How the body is framed is ours to say.
+        if name != "content-length" && name != "transfer-encoding" && name != "connection" {
+            out.headers_mut().append(name, value);
+        }
+    }
+    out
+}
+
+/// What the caller of a URL learns of a refusal.
+fn refused(error: &ControlError) -> Response<Reply> {
+    let (status, text) = match error.kind {
+        ErrorKind::TooManyRequests => (429, "{\"Message\":\"Too Many Requests\"}"),
+        ErrorKind::ResourceNotFound => (404, "{\"Message\":\"Not Found\"}"),
+        ErrorKind::Unavailable => (503, "{\"Message\":\"Service Unavailable\"}"),
+        _ => (502, "Internal Server Error"),
+    };
+    whole(UrlResponse::json(status, text), &[])
+}
