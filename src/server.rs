@@ -7,7 +7,7 @@
 
 mod doors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -16,14 +16,16 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-use crate::api::auth::Keys as AuthKeys;
-use crate::api::http::{Door, FrontDoor};
+use crate::api;
+use crate::api::auth::{Credentials, Principal, SKEW};
+use crate::api::body::BodyLimits;
+use crate::api::door::FrontDoor;
 use crate::api::operations::Lambda;
-use crate::config::{Config, Listen};
+use crate::api::server::{Listener, ServerLimits};
+use crate::config::{self, Config, Listen};
 use crate::control::records::Snapshot;
 use crate::control::{Control, ControlError, Runtimes, Settings};
 use crate::invoke::destinations::Destinations;
@@ -69,10 +71,14 @@ pub enum ServerError {
     Launcher(#[from] LauncherError),
     #[error("the launcher process has ended; every sandbox is gone with it")]
     LauncherGone,
+    #[error("the access key id `{id}` is given twice")]
+    KeyTwice { id: String },
     #[error("cannot read the store")]
     Control { source: ControlError },
     #[error("cannot read the {what} `{path}`")]
-    Tls { what: &'static str, path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    TlsFile { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot serve TLS")]
+    Tls { source: api::server::TlsError },
 }
 
 /// The operator's key.
@@ -100,7 +106,6 @@ pub enum Bound {
 }
 
 /// Everything that was made ready with privilege.
-#[derive(Debug)]
 pub struct Prepared {
     pub config: Config,
     /// Canonical.
@@ -109,9 +114,15 @@ pub struct Prepared {
     pub runtimes: FoundRuntimes,
     pub forked: Forked,
     pub listeners: Vec<Bound>,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<TlsAcceptor>,
     /// Says that the server answers: its address, and the runtimes.
     pub announce: fn(&Config, &str, &Keys, &[String]),
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 /// Finds the interpreter of every runtime.
@@ -132,22 +143,13 @@ pub fn runtimes(catalogue: &Catalogue, strict: bool) -> FoundRuntimes {
 ///
 /// # Errors
 /// A file that cannot be read, holds none, or a key that does not fit.
-pub fn tls(cert: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, ServerError> {
-    let failed = |what, path: &Path, source: Box<dyn std::error::Error + Send + Sync>| {
-        ServerError::Tls { what, path: path.into(), source }
+pub fn tls(cert: &Path, key: &Path) -> Result<TlsAcceptor, ServerError> {
+    let read = |what, path: &Path| {
+        let path = path.to_owned();
+        std::fs::read(&path).map_err(|source| ServerError::TlsFile { what, path, source })
     };
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| failed("certificate", cert, e.into()))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| failed("key", key, e.into()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| failed("certificate", cert, e.into()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|e| failed("certificate", cert, e.into()))?;
-    Ok(Arc::new(config))
+    let (cert, key) = (read("certificate", cert)?, read("key", key)?);
+    api::server::tls(&cert, &key).map_err(|source| ServerError::Tls { source })
 }
 
 /// Opens the logs of new sandboxes.
@@ -278,6 +280,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         Box::new(Streams(groups.clone())),
         metrics.clone(),
     );
+    control.finish_deletions().await.map_err(|source| ServerError::Control { source })?;
     invoker.read_reservations().await.map_err(|source| ServerError::Control { source })?;
     let run: Arc<dyn Run> = Arc::new(invoker.clone());
     let queue = Arc::new(AsyncQueue::start(Parts {
@@ -296,12 +299,13 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
             ..queue::Settings::default()
         },
     }));
-    let mut auth = AuthKeys::new((keys.id.clone(), keys.secret.clone()), config.region.clone());
-    for principal in &config.principals {
-        let (id, secret) = (principal.access_key_id.clone(), principal.secret_access_key.clone());
-        auth.add(id, secret, principal.arn.clone());
+    let mut credentials = Credentials::new(keys.id.clone(), keys.secret.clone());
+    for config::Principal { access_key_id, secret_access_key, arn } in config.principals.clone() {
+        let id = access_key_id.clone();
+        if !credentials.add(Principal { access_key_id, secret_access_key, arn }) {
+            return Err(ServerError::KeyTwice { id });
+        }
     }
-    let auth = Arc::new(auth);
     let (doors, url, port) = open_doors(&config, listeners, tls)?;
     let scheme = url.split("://").next().unwrap_or("http").to_owned();
     control.hooks.set_url_base(scheme, port);
@@ -324,12 +328,18 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         control: control.clone(),
         run: run.clone(),
         queue: queue.clone(),
-        presign: doors::presigner(auth.clone()),
+        presign: doors::presigner(keys.clone(), config.region.clone()),
     };
     let extra = doors::Extras { parts: parts.clone(), run, cloud_watch };
-    let door = FrontDoor::new(Arc::new(lambda), Arc::new(extra), auth, config.account.clone());
+    let (rendered, counted) = (parts.metrics.clone(), parts.metrics.clone());
+    let bodies = BodyLimits::default();
+    let door = FrontDoor::new(Arc::new(lambda), credentials, config.region.clone(), SKEW, bodies)
+        .with_extra(Arc::new(extra))
+        .with_metrics(move || rendered.render())
+        .with_answered(move |operation, status| counted.request(operation, status));
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(door.serve(doors, stopped));
+    let limits = ServerLimits::default();
+    let serving = tokio::spawn(api::server::serve(doors, Arc::new(door), limits, stopped));
     let housekeeping = housekeep(&parts);
     announce(&config, &url, &keys, &names);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -370,8 +380,8 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
 fn open_doors(
     config: &Config,
     listeners: Vec<Bound>,
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> Result<(Vec<Door>, String, u16), ServerError> {
+    tls: Option<TlsAcceptor>,
+) -> Result<(Vec<Listener>, String, u16), ServerError> {
     let failed = |source| ServerError::Listener { source };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut doors = Vec::new();
@@ -383,13 +393,13 @@ fn open_doors(
                 shown.get_or_insert_with(|| (format!("{scheme}://{address}"), address.port()));
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
                 doors.push(match &tls {
-                    Some(config) => Door::Tls(listener, config.clone()),
-                    None => Door::Tcp(listener),
+                    Some(tls) => Listener::Tls(listener, tls.clone()),
+                    None => Listener::Tcp(listener),
                 });
             }
             Bound::Unix(listener, _) => {
                 let listener = tokio::net::UnixListener::from_std(listener).map_err(failed)?;
-                doors.push(Door::Unix(listener));
+                doors.push(Listener::Unix(listener));
             }
         }
     }
@@ -420,10 +430,12 @@ fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
     let ticking = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut queued = BTreeSet::new();
         loop {
             ticks.tick().await;
             this.pool.end_idle();
             this.provision().await;
+            this.measure_queues(&mut queued).await;
         }
     });
     let this = parts.clone();
@@ -448,6 +460,23 @@ fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
 }
 
 impl Whole {
+    /// Notes how long the functions' queues are; `before` had events the last time.
+    async fn measure_queues(&self, before: &mut BTreeSet<String>) {
+        let Ok(backlogs) = self.queue.backlogs().await else { return };
+        let now = unix_ms(SystemTime::now());
+        let mut queued = BTreeSet::new();
+        for backlog in backlogs {
+            let age = u64::try_from(backlog.age.as_millis()).unwrap_or(u64::MAX);
+            let oldest = Some(now.saturating_sub(age));
+            self.metrics.function(&backlog.name).set_queue(backlog.depth, oldest);
+            queued.insert(backlog.name);
+        }
+        for name in before.difference(&queued) {
+            self.metrics.function(name).set_queue(0, None);
+        }
+        *before = queued;
+    }
+
     /// Makes up what provisioned concurrency lacks.
     async fn provision(&self) {
         let wanted = match self.control.provisioned_all().await {

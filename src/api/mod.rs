@@ -3,14 +3,25 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 pub mod auth;
-mod errors;
-mod event_stream;
+pub mod body;
+pub mod door;
+pub mod errors;
+mod eventstream;
+pub mod extra;
 pub mod function_url;
-pub mod http;
+mod json;
 pub mod logs_api;
-pub mod model;
+mod model;
 pub mod operations;
+mod parse;
+mod route;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod watchdog;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use super::door::not_built;
 use super::{Caller, Input, OperationFuture, Operations, Output, Payload, StreamEvent};
 use crate::control::names::FunctionName;
 use crate::control::policy::{self, AccessRequest, Principal};
@@ -45,11 +46,6 @@ macro_rules! control_operations {
             _ => Err(not_built($operation)),
         }
     };
-}
-
-fn not_built(operation: &str) -> ControlError {
-    let text = format!("Kennel does not implement {operation}; its README lists what it does.");
-    ControlError::new(ErrorKind::NotBuilt, text)
 }
 
 impl Operations for Lambda {
@@ -196,9 +192,6 @@ impl Lambda {
     async fn invoke(&self, input: Input) -> Result<Output, ControlError> {
         let text = |key: &str| input.members.get(key).and_then(Value::as_str);
         let kind = text("InvocationType").unwrap_or("RequestResponse");
-        if kind != "DryRun" {
-            check_payload(&input.payload)?;
-        }
         let (name, _) = self.authorized_target(&input).await?;
         match kind {
             "DryRun" => Ok(Output { status: Some(204), ..empty() }),
@@ -242,7 +235,6 @@ impl Lambda {
     }
 
     async fn invoke_async(&self, input: Input) -> Result<Output, ControlError> {
-        check_payload(&input.payload)?;
         let (name, _) = self.authorized_target(&input).await?;
         self.enqueue(name, input).await?;
         Ok(Output { status: Some(202), ..Output::members(Map::new()) })
@@ -250,7 +242,6 @@ impl Lambda {
 
     async fn invoke_with_response_stream(&self, input: Input) -> Result<Output, ControlError> {
         let text = |key: &str| input.members.get(key).and_then(Value::as_str);
-        check_payload(&input.payload)?;
         let tail = text("LogType") == Some("Tail");
         let dry = text("InvocationType") == Some("DryRun");
         let (name, target) = self.authorized_target(&input).await?;
@@ -385,29 +376,4 @@ fn decode_client_context(text: &str) -> Result<String, ControlError> {
     let text = String::from_utf8(bytes).map_err(|_| invalid())?;
     serde_json::from_str::<IgnoredAny>(&text).map_err(|_| invalid())?;
     Ok(text)
-}
-
-/// The payload must be JSON; the words after AWS's first ones are those of our parser.
-fn check_payload(payload: &[u8]) -> Result<(), ControlError> {
-    if payload.is_empty() {
-        return Ok(());
-    }
-    let refuse = |why: String| {
-        let text = format!(
-            "Could not parse request body into json: Could not parse payload into json: {why}"
-        );
-        Err(ControlError::new(ErrorKind::InvalidRequestContent, text))
-    };
-    if let Err(error) = std::str::from_utf8(payload) {
-        let at = error.valid_up_to();
-        let byte = payload.get(at).copied().unwrap_or_default();
-        return refuse(format!(
-            "Invalid UTF-8 start byte 0x{byte:x}\n at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: 1, column: {}]",
-            at + 1
-        ));
-    }
-    match serde_json::from_slice::<IgnoredAny>(payload) {
-        Ok(_) => Ok(()),
-        Err(error) => refuse(error.to_string()),
-    }
 }

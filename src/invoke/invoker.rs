@@ -1,6 +1,6 @@
 //! Runs events now: which version, whether there is room, a warm sandbox or a new one, and what becomes of it after.
 //!
-//! An invocation runs in a task of its own: a caller that goes away does not end it, as on AWS.
+//! A caller that goes away does not end an invocation on AWS: whoever calls [`Run`] does so from a task of its own.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -144,10 +144,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let state = self.state(&target.snapshot);
         let permit = self.permit(&state)?;
         let version = self.version(&state, &target)?;
-        // A panic in it is a bug of ours, and ends this one event alone.
-        tokio::spawn(self.run_in_sandbox(permit, version, target, request))
-            .await
-            .unwrap_or_else(|panic| Err(ControlError::internal(panic.to_string())))
+        self.run_in_sandbox(permit, version, target, request).await
     }
 
     async fn run_in_sandbox(

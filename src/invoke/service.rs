@@ -40,7 +40,7 @@ pub struct Invoked {
 
 pub type RunFuture<'a> = Pin<Box<dyn Future<Output = Result<Invoked, ControlError>> + Send + 'a>>;
 
-/// Runs events now. An error is never the function's: no such function (`ResourceNotFound`), a throttle
+/// Runs events now, in the caller's task: one that is dropped half-way ends the sandbox. An error is never the function's: no such function (`ResourceNotFound`), a throttle
 /// (`TooManyRequests`, member `Reason`), or a sandbox that could not be made (`Service`).
 pub trait Run: Send + Sync + 'static {
     fn run(&self, request: InvokeRequest) -> RunFuture<'_>;

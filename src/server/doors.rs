@@ -1,19 +1,22 @@
-//! What the front door passes on that is no operation of the model: metrics, logs, downloads of code, function URLs.
+//! What the front door passes on that is no operation of the model: logs, downloads of code, function URLs.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use hyper::Response;
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::Whole;
+use super::{Keys, Whole};
 use crate::api::Caller;
-use crate::api::auth::Keys;
+use crate::api::auth::SignatureError;
+use crate::api::body::ReplyBody;
+use crate::api::errors::Refusal;
+use crate::api::extra::{Extra, ExtraFuture, ExtraRequest, Site};
 use crate::api::function_url::{Prelude, UrlRequest, UrlResponse, cors};
-use crate::api::http::{Extra, ExtraFuture, Reply, UrlCall};
 use crate::api::logs_api;
 use crate::api::operations::Presign;
 use crate::control::policy::{self, AccessRequest, Principal};
@@ -22,7 +25,7 @@ use crate::control::{ControlError, ErrorKind};
 use crate::invoke::service::{InvokeRequest, Invoked, Run};
 use crate::logs::cloudwatch::CloudWatch;
 use crate::pool::unix_ms;
-use crate::sigv4;
+use crate::sigv4::{self, PathStyle, Signer};
 
 /// How long an address of code is good, in seconds. AWS's is ten minutes.
 const CODE_EXPIRES: u32 = 600;
@@ -36,92 +39,94 @@ pub struct Extras {
     pub cloud_watch: CloudWatch,
 }
 
-/// Signs addresses of code: path, and the address that the caller used.
-pub fn presigner(keys: Arc<Keys>) -> Presign {
+/// Signs addresses of code with the operator's key: path, and the address that the caller used.
+pub fn presigner(keys: Keys, region: String) -> Presign {
     Box::new(move |path, base_url| {
         let host = base_url.split_once("://").map_or(base_url, |(_, host)| host);
         let mut headers = HeaderMap::new();
         if let Ok(host) = HeaderValue::from_str(host) {
             headers.insert(HOST, host);
         }
+        let signer = Signer {
+            access_key_id: &keys.id,
+            secret_access_key: &keys.secret,
+            region: &region,
+            service: "lambda",
+            path_style: PathStyle::Twice,
+            content_sha256: false,
+        };
         let request = sigv4::Request { method: "GET", path, query: "" };
-        let body = sigv4::Body::Bytes(b"");
-        let query =
-            keys.signer("lambda").presign(request, &headers, body, CODE_EXPIRES, Timestamp::now());
+        let (body, now) = (sigv4::Body::Bytes(b""), Timestamp::now());
+        let query = signer.presign(request, &headers, body, CODE_EXPIRES, now);
         format!("{base_url}{path}?{query}")
     })
 }
 
 impl Extra for Extras {
-    fn metrics(&self) -> ExtraFuture<'_, String> {
-        Box::pin(async {
-            if let Ok(backlogs) = self.parts.queue.backlogs().await {
-                let now = unix_ms(SystemTime::now());
-                for backlog in backlogs {
-                    let age = u64::try_from(backlog.age.as_millis()).unwrap_or(u64::MAX);
-                    let oldest = Some(now.saturating_sub(age));
-                    self.parts.metrics.function(&backlog.name).set_queue(backlog.depth, oldest);
-                }
-            }
-            self.parts.metrics.render()
-        })
-    }
-
-    fn logs(&self, target: String, body: Bytes) -> ExtraFuture<'_, (u16, Bytes)> {
+    fn call(&self, request: ExtraRequest) -> ExtraFuture<'_> {
         Box::pin(async move {
-            let (status, body) = logs_api::call(&self.cloud_watch, &target, &body).await;
-            (status, body.into())
-        })
-    }
-
-    fn code(&self, sha256: String) -> ExtraFuture<'_, Option<Bytes>> {
-        Box::pin(async move {
-            if sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return None;
+            match request.site.clone() {
+                Site::Logs { operation } => self.logs(&operation, request).await,
+                Site::Code { sha256 } => self.code(&sha256, &request).await,
+                Site::FunctionUrl { id } => self.function_url(&id, request).await,
             }
-            let path = self.parts.control.settings.code_folder.join("zip").join(sha256);
-            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-            read.ok()?.ok().map(Bytes::from)
         })
-    }
-
-    fn url_id<'h>(&self, host: &'h str) -> Option<&'h str> {
-        let (id, rest) = host.split_once('.')?;
-        rest.starts_with("lambda-url.").then_some(id)
-    }
-
-    fn url(&self, call: UrlCall) -> ExtraFuture<'_, Response<Reply>> {
-        Box::pin(self.function_url(call))
-    }
-
-    fn done(&self, operation: &str, status: u16, _took: Duration) {
-        self.parts.metrics.request(operation, status);
     }
 }
 
 impl Extras {
-    async fn function_url(&self, call: UrlCall) -> Response<Reply> {
-        let url = match self.parts.control.function_url(&call.url_id).await {
+    /// CloudWatch Logs.
+    async fn logs(&self, operation: &str, request: ExtraRequest) -> Response<ReplyBody> {
+        if request.caller != Caller::Root {
+            let text = "This key may not read logs.";
+            return Refusal::new("AccessDeniedException", text).into_json_1_1(&request.request_id);
+        }
+        let target = format!("{}{operation}", logs_api::TARGET_PREFIX);
+        let (status, body) = logs_api::call(&self.cloud_watch, &target, &request.body).await;
+        let mut response = Response::new(ReplyBody::full(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        let kind = HeaderValue::from_static(logs_api::CONTENT_TYPE);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        response
+    }
+
+    /// The zip of some code, for whoever has a signed address of it.
+    async fn code(&self, sha256: &str, request: &ExtraRequest) -> Response<ReplyBody> {
+        if request.caller != Caller::Root {
+            let text = "This key may not read code.";
+            return Refusal::new("AccessDeniedException", text).into_response(&request.request_id);
+        }
+        let path = self.parts.control.zip_path(sha256);
+        match tokio::task::spawn_blocking(move || std::fs::read(path)).await {
+            Ok(Ok(zip)) => {
+                let mut response = Response::new(ReplyBody::full(zip));
+                let kind = HeaderValue::from_static("application/zip");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            _ => {
+                let text = "No function has this code any more.";
+                Refusal::new("ResourceNotFoundException", text).into_response(&request.request_id)
+            }
+        }
+    }
+
+    async fn function_url(&self, id: &str, call: ExtraRequest) -> Response<ReplyBody> {
+        let url = match self.parts.control.function_url(id).await {
             Ok(Some(url)) => url,
             Ok(None) => return whole(UrlResponse::forbidden(), &[]),
             Err(error) => return refused(&error),
         };
+        let caller = call.verify();
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = call.headers.iter();
         let mut request = UrlRequest {
-            method: call.method,
-            raw_path: call.path,
-            raw_query: call.query,
-            headers: call
-                .headers
-                .iter()
-                .map(|(name, value)| {
-                    (
-                        name.as_str().to_owned(),
-                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                    )
-                })
-                .collect(),
+            method: call.method.as_str().to_owned(),
+            raw_path: call.uri.path().to_owned(),
+            raw_query: call.uri.query().unwrap_or_default().to_owned(),
+            headers: headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
             body: call.body,
-            source_ip: call.source_ip,
+            source_ip: call.peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |p| p.ip()).to_string(),
             request_id: call.request_id,
             iam: None,
         };
@@ -130,7 +135,7 @@ impl Extras {
             let response = UrlResponse { status: 200, headers: Vec::new(), body: Bytes::new() };
             return whole(response, &cors);
         }
-        match self.may_call(&url, call.caller).await {
+        match self.may_call(&url, caller).await {
             Ok(iam) => request.iam = iam,
             Err(Denied::Policy) => return whole(UrlResponse::forbidden(), &cors),
             Err(Denied::Error(error)) => return refused(&error),
@@ -161,7 +166,7 @@ impl Extras {
     async fn may_call(
         &self,
         url: &UrlRecord,
-        caller: Result<Caller, crate::api::auth::Refusal>,
+        caller: Result<Caller, SignatureError>,
     ) -> Result<Option<(String, String)>, Denied> {
         let settings = &self.parts.control.settings;
         let target = self
@@ -204,7 +209,7 @@ impl Extras {
         invoke: InvokeRequest,
         mut chunks: mpsc::Receiver<Bytes>,
         cors: &[(String, String)],
-    ) -> Response<Reply> {
+    ) -> Response<ReplyBody> {
         let run = self.run.clone();
         let mut running = tokio::spawn(async move { run.run(invoke).await });
         let mut prelude = Prelude::default();
@@ -245,13 +250,13 @@ impl Extras {
             while let Some(chunk) = next {
                 if !chunk.is_empty() {
                     // A caller that is gone does not end the function.
-                    let _ = sender.send(chunk).await;
+                    let _ = sender.send(Ok(chunk)).await;
                 }
                 next = chunks.recv().await;
             }
         });
         let head = UrlResponse { status, headers, body: Bytes::new() };
-        whole(head, cors).map(|_| Reply::Stream(receiver))
+        whole(head, cors).map(|_| ReplyBody::stream(receiver))
     }
 }
 
@@ -260,10 +265,9 @@ enum Denied {
     Error(ControlError),
 }
 
-fn whole(response: UrlResponse, cors: &[(String, String)]) -> Response<Reply> {
-    let mut out = Response::new(Reply::whole(response.body));
-    *out.status_mut() =
-        hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
+fn whole(response: UrlResponse, cors: &[(String, String)]) -> Response<ReplyBody> {
+    let mut out = Response::new(ReplyBody::full(response.body));
+    *out.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::BAD_GATEWAY);
     for (name, value) in response.headers.iter().chain(cors) {
         let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
@@ -279,7 +283,7 @@ fn whole(response: UrlResponse, cors: &[(String, String)]) -> Response<Reply> {
 }
 
 /// What the caller of a URL learns of a refusal.
-fn refused(error: &ControlError) -> Response<Reply> {
+fn refused(error: &ControlError) -> Response<ReplyBody> {
     let (status, text) = match error.kind {
         ErrorKind::TooManyRequests => (429, "{\"Message\":\"Too Many Requests\"}"),
         ErrorKind::ResourceNotFound => (404, "{\"Message\":\"Not Found\"}"),
