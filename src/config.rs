@@ -23,6 +23,9 @@ pub const DEFAULT_CODE_STORAGE_MB: u64 = 76_800;
 pub const DEFAULT_IDLE_S: u64 = 600;
 /// Long enough for a client's next call, short against what a thread of the function could do meanwhile.
 pub const DEFAULT_FREEZE_MS: u64 = 10;
+/// Of each runtime in use.
+pub const DEFAULT_PREBOOT: usize = 2;
+pub const DEFAULT_PREBOOT_MB: u64 = 512;
 pub const DEFAULT_LOG_MB: u64 = 2048;
 pub const DEFAULT_LOG_STREAM_MB: u64 = 64;
 /// Seconds before the first and the second retry of an asynchronous event whose function failed. Source: AWS Lambda
@@ -107,6 +110,8 @@ pub struct File {
     pub memory_mb: Option<u64>,
     pub idle_seconds: Option<u64>,
     pub freeze_ms: Option<u64>,
+    pub preboot: Option<usize>,
+    pub preboot_mb: Option<u64>,
     pub log_mb: Option<u64>,
     pub log_stream_mb: Option<u64>,
     pub retry_delays: Option<[u64; 2]>,
@@ -133,6 +138,8 @@ pub struct Config {
     pub memory_bytes: u64,
     pub idle: Duration,
     pub freeze_after: Duration,
+    pub preboot: usize,
+    pub preboot_bytes: u64,
     pub log_bytes: u64,
     pub log_stream_bytes: u64,
     pub retry_delays: [Duration; 2],
@@ -169,6 +176,8 @@ impl File {
             memory_mb: above.memory_mb.or(self.memory_mb),
             idle_seconds: above.idle_seconds.or(self.idle_seconds),
             freeze_ms: above.freeze_ms.or(self.freeze_ms),
+            preboot: above.preboot.or(self.preboot),
+            preboot_mb: above.preboot_mb.or(self.preboot_mb),
             log_mb: above.log_mb.or(self.log_mb),
             log_stream_mb: above.log_stream_mb.or(self.log_stream_mb),
             retry_delays: above.retry_delays.or(self.retry_delays),
@@ -227,6 +236,8 @@ impl File {
             memory_bytes: self.memory_mb.map_or(share, megabytes),
             idle: Duration::from_secs(self.idle_seconds.unwrap_or(DEFAULT_IDLE_S)),
             freeze_after: Duration::from_millis(self.freeze_ms.unwrap_or(DEFAULT_FREEZE_MS)),
+            preboot: self.preboot.unwrap_or(DEFAULT_PREBOOT),
+            preboot_bytes: megabytes(self.preboot_mb.unwrap_or(DEFAULT_PREBOOT_MB)),
             log_bytes: megabytes(self.log_mb.unwrap_or(DEFAULT_LOG_MB)),
             log_stream_bytes: megabytes(self.log_stream_mb.unwrap_or(DEFAULT_LOG_STREAM_MB)),
             retry_delays: self

@@ -93,6 +93,9 @@ struct Family {
     requires: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Whether the bootstrap can start without its function, and ask for it (`KENNEL_PREBOOT`).
+    #[serde(default)]
+    preboot: bool,
 }
 
 /// How a package shows its runtime and handler.
@@ -138,6 +141,8 @@ pub struct Resolved {
     pub handler_required: bool,
     pub rpc_door: bool,
     pub full_boot_variables: Vec<String>,
+    /// Whether it can start ahead of its function.
+    pub preboot: bool,
     argv_any: Vec<Vec<String>>,
     env: Vec<(String, String)>,
     programs: BTreeMap<String, PathBuf>,
@@ -356,6 +361,7 @@ impl Language {
             handler_required: self.manifest.handler_required,
             rpc_door: self.manifest.rpc_door,
             full_boot_variables: self.manifest.full_boot_variables.clone(),
+            preboot: family.preboot,
             argv_any,
             env: family.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             programs,
@@ -404,6 +410,17 @@ impl Language {
 }
 
 impl Resolved {
+    /// Whether its command or its environment depends on the function's memory.
+    pub fn depends_on_memory(&self) -> bool {
+        let words = self.argv_any.iter().flatten().chain(self.env.iter().map(|(_, v)| v));
+        words.into_iter().any(|word| word.contains("{memory"))
+    }
+
+    /// The function's variable that must be there when the process starts, if any is.
+    pub fn full_boot_variable<'e>(&self, environment: &'e [(String, String)]) -> Option<&'e str> {
+        environment.iter().map(|(key, _)| key.as_str()).find(|key| self.needs_full_boot(key))
+    }
+
     /// The command to run inside, alternatives in order.
     pub fn argv_any(&self, handler: &str, memory: MemoryMib) -> Vec<Vec<String>> {
         self.argv_any
@@ -711,6 +728,7 @@ mod tests {
             handler_required: true,
             rpc_door: false,
             full_boot_variables: vec!["X*".into(), "Y".into()],
+            preboot: false,
             argv_any: vec![vec![
                 "{interpreter}".into(),
                 "{handler}".into(),

@@ -40,6 +40,7 @@ use crate::logs::cloudwatch::CloudWatch;
 use crate::logs::{Groups, LogFormat, StreamSink};
 use crate::metrics::Metrics;
 use crate::package::{PackageError, TreeStore};
+use crate::pool::ahead::{self, Ahead};
 use crate::pool::{self, Pool, unix_ms};
 use crate::runtimes::{Catalogue, Resolved};
 use crate::store::files::FileLogs;
@@ -52,7 +53,13 @@ const DRAIN: Duration = Duration::from_secs(9);
 const TICK: Duration = Duration::from_secs(1);
 /// How often old code and logs are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long an instance of the old configuration may wait for memory.
+/// Sandboxes of one kind that wait with their runtime up, at most.
+const MOST_AHEAD: usize = 32;
+/// A runtime that no function was made or started with for so long has none waiting.
+const FORGET_AHEAD: Duration = Duration::from_secs(3600);
+/// Functions that are looked at, as the server starts, for what should wait.
+const LOOK_AHEAD: usize = 500;
+/// How long a new instance may wait for memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +122,8 @@ pub struct Prepared {
     pub forked: Forked,
     pub listeners: Vec<Bound>,
     pub tls: Option<TlsAcceptor>,
+    /// Sandboxes of each kind that wait with their runtime up; 0 where this host cannot have that.
+    pub preboot: usize,
     /// Says that the server answers: its address, and the runtimes.
     pub announce: fn(&Config, &str, &Keys, &[String]),
 }
@@ -219,6 +228,7 @@ struct Whole {
     control: Arc<Control>,
     invoker: Arc<Invoker<StreamSink>>,
     pool: Arc<Pool<StreamSink>>,
+    ahead: Arc<Ahead<StreamSink>>,
     queue: Arc<AsyncQueue>,
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
@@ -227,7 +237,8 @@ struct Whole {
 }
 
 async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
-    let Prepared { config, data, keys, runtimes, forked, listeners, tls, announce } = prepared;
+    let Prepared { config, data, keys, runtimes, forked, listeners, tls, preboot, announce } =
+        prepared;
     let launcher_pid = forked.pid;
     let mut signals = Signals::new().map_err(|source| ServerError::Signals { source })?;
     let store_failed = |source| ServerError::Store { path: data.clone(), source };
@@ -272,9 +283,16 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         .map(|(index, resolved)| (resolved.name.clone(), (index, resolved.clone())))
         .collect();
     let launcher = Arc::new(Launcher::new(forked)?);
+    let ahead = Ahead::new(ahead::Limits {
+        base: preboot,
+        most: MOST_AHEAD,
+        memory_bytes: config.preboot_bytes,
+        forget: FORGET_AHEAD,
+    });
     let invoker = Invoker::new(
         launcher.clone(),
         pool.clone(),
+        ahead.clone(),
         control.clone(),
         table,
         Box::new(Streams(groups.clone())),
@@ -313,6 +331,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         control: control.clone(),
         invoker: invoker.clone(),
         pool: pool.clone(),
+        ahead: ahead.clone(),
         queue: queue.clone(),
         groups: groups.clone(),
         metrics,
@@ -370,7 +389,8 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         }
     }
     launcher.shutdown().await;
-    drop((invoker, pool, parts, launcher));
+    ahead.end_all();
+    drop((invoker, pool, ahead, parts, launcher));
     // Its end means that no sandbox, group or mount is left.
     let _ = tokio::time::timeout(Duration::from_secs(5), signals.child(launcher_pid)).await;
     ended
@@ -456,10 +476,31 @@ fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
             }
         }
     });
-    vec![freezing, changing, ticking, sweeping]
+    let this = parts.clone();
+    let preparing = tokio::spawn(async move {
+        this.want_ahead().await;
+        let busy = || {
+            let census = this.pool.census();
+            census.busy + census.booting > 0
+        };
+        this.ahead.keep(|kind| this.invoker.make_waiting(kind), busy).await;
+    });
+    vec![freezing, changing, ticking, sweeping, preparing]
 }
 
 impl Whole {
+    /// What the functions that exist would need; of very many, the first ones.
+    async fn want_ahead(&self) {
+        match self.control.function_names(LOOK_AHEAD).await {
+            Ok(names) => {
+                for name in names {
+                    self.invoker.want_ahead_of(&name).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the functions could not be listed"),
+        }
+    }
+
     /// Notes how long the functions' queues are; `before` had events the last time.
     async fn measure_queues(&self, before: &mut BTreeSet<String>) {
         let Ok(backlogs) = self.queue.backlogs().await else { return };

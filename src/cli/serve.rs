@@ -62,6 +62,12 @@ pub struct Args {
     /// Milliseconds before a sandbox is frozen after an invocation [default: 10]
     #[arg(long, env = "KENNEL_FREEZE_MS", value_name = "MS")]
     freeze_ms: Option<u64>,
+    /// Sandboxes of each runtime in use that wait with the language up; 0 for none [default: 2]
+    #[arg(long, env = "KENNEL_PREBOOT_COUNT", value_name = "N")]
+    preboot: Option<usize>,
+    /// MB of memory that waiting sandboxes may take [default: 512]
+    #[arg(long, env = "KENNEL_PREBOOT_MB", value_name = "MB")]
+    preboot_mb: Option<u64>,
     /// MB of logs that are kept [default: 2048]
     #[arg(long, env = "KENNEL_LOG_MB", value_name = "MB")]
     log_mb: Option<u64>,
@@ -104,6 +110,8 @@ impl Args {
             memory_mb: self.memory_mb,
             idle_seconds: self.idle_seconds,
             freeze_ms: self.freeze_ms,
+            preboot: self.preboot,
+            preboot_mb: self.preboot_mb,
             log_mb: self.log_mb,
             log_stream_mb: self.log_stream_mb,
             retry_delays,
@@ -125,6 +133,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(Failure::usage)?;
     let allow_degraded = parse_degraded(&config.allow_degraded)?;
     raise_descriptors();
+    let root = sys::process::is_root();
 
     let data = DataFolder::make(&config.data).map_err(Failure::host)?;
     let keys = data.keys().map_err(Failure::host)?;
@@ -160,8 +169,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let data = data.path;
     let announce = print_start;
-    server::run(Prepared { config, data, keys, runtimes, forked, listeners, tls, announce })
-        .map_err(Failure::host)
+    // Without root the sandbox's mounts are its own user namespace's, and nobody outside can add to them.
+    let preboot = if root { config.preboot } else { 0 };
+    let prepared =
+        Prepared { config, data, keys, runtimes, forked, listeners, tls, preboot, announce };
+    server::run(prepared).map_err(Failure::host)
 }
 
 fn default_data() -> PathBuf {

@@ -59,6 +59,18 @@ pub(super) fn check_publish_to(publish_to: Option<&str>) -> Result<(), ControlEr
 }
 
 impl Control {
+    /// Names of functions, in order, at most so many.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn function_names(&self, most: usize) -> Result<Vec<String>, ControlError> {
+        let entries = self.store.scan("function/", None, most).await?;
+        Ok(entries
+            .iter()
+            .filter_map(|e| Some(e.key.strip_prefix("function/")?.to_owned()))
+            .collect())
+    }
+
     /// CreateFunction.
     ///
     /// # Errors

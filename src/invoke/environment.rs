@@ -32,6 +32,19 @@ pub fn trace_id() -> String {
     format!("Root=1-{seconds:08x}-{};Parent={};Sampled=0", &random[..24], &parent[..16])
 }
 
+/// What every process has unless something says otherwise.
+pub fn defaults() -> Vec<(String, String)> {
+    [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
+        ("LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib"),
+        ("LANG", "en_US.UTF-8"),
+        ("TZ", ":UTC"),
+        ("HOME", "/tmp"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
 /// Everything that decides a function's variables.
 #[derive(Debug)]
 pub struct FunctionEnvironment<'a> {
@@ -49,11 +62,9 @@ impl FunctionEnvironment<'_> {
             Some(slot) => slot.1 = value,
             None => all.push((key.into(), value)),
         };
-        set("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin".into());
-        set("LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib".into());
-        set("LANG", "en_US.UTF-8".into());
-        set("TZ", ":UTC".into());
-        set("HOME", "/tmp".into());
+        for (key, value) in defaults() {
+            set(&key, value);
+        }
         for (key, value) in function.runtime.env(&function.handler, function.memory) {
             set(&key, value);
         }

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use super::service::{InvokeRequest, Invoked, Run, RunFuture};
-use super::{DEFAULT_PIDS, Function, LogNames, Ready, Request};
+use super::{DEFAULT_PIDS, DEFAULT_TMP_MIB, Function, LogNames, Ready, Request, wanted_ahead};
 use crate::control::records::{CodeRef, LayerRef, Snapshot, Target, VersionRecord};
 use crate::control::{Control, ControlError, ErrorKind};
 use crate::launcher::protocol::Tree;
 use crate::launcher::{Launcher, LauncherError};
 use crate::logs::{PlatformLog, Sink};
 use crate::metrics::{FunctionMetrics, Metrics, SandboxGauge, SandboxState};
-use crate::pool::{Init, Instance, Key, Pool, PoolError, Share, State, Tag, Taken};
+use crate::pool::ahead::{Ahead, Kind};
+use crate::pool::{INIT_TIMEOUT, Init, Instance, Key, Pool, PoolError, Share, State, Tag, Taken};
 use crate::runtimes::Resolved;
 use crate::sandbox::MemoryMib;
 
@@ -33,6 +34,7 @@ pub type RuntimeTable = HashMap<String, (u32, Resolved)>;
 pub struct Invoker<S> {
     launcher: Arc<Launcher>,
     pool: Arc<Pool<S>>,
+    ahead: Arc<Ahead<S>>,
     control: Arc<Control>,
     runtimes: RuntimeTable,
     logbook: Box<dyn Logbook<S>>,
@@ -76,6 +78,8 @@ struct Version {
     record: Arc<VersionRecord>,
     key: Key,
     function: Arc<Function>,
+    /// Which waiting sandboxes it can claim, or why it needs a full boot.
+    kind: Result<Kind, String>,
 }
 
 /// One execution's place; given back when dropped.
@@ -95,6 +99,9 @@ impl<S> Drop for Permit<S> {
     }
 }
 
+/// The least that a function may have.
+const MIN_MEMORY_MIB: u32 = 128;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -103,6 +110,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     pub fn new(
         launcher: Arc<Launcher>,
         pool: Arc<Pool<S>>,
+        ahead: Arc<Ahead<S>>,
         control: Arc<Control>,
         runtimes: RuntimeTable,
         logbook: Box<dyn Logbook<S>>,
@@ -111,6 +119,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         Arc::new(Self {
             launcher,
             pool,
+            ahead,
             control,
             runtimes,
             logbook,
@@ -246,7 +255,30 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let names = self.log_names(version);
         let sink = self.logbook.open(function, &names);
         let gauge = permit.function.metrics.sandbox(SandboxState::Booting);
-        let ready = Ready::cold(&self.launcher, function, &names, sink, request_id).await;
+        let ready = match version.kind.as_ref().map(|kind| self.ahead.take(*kind)) {
+            Ok(Some(waiting)) => {
+                let launcher = &self.launcher;
+                let claimed =
+                    Ready::claimed(waiting, launcher, function, &names, sink, request_id).await;
+                match claimed {
+                    Ok(ready) => {
+                        tracing::info!(request_id, function = function.name, boot = "ahead");
+                        Ok(ready)
+                    }
+                    Err(error) => {
+                        let why = error.to_string();
+                        tracing::warn!(request_id, function = function.name, boot = "full", why);
+                        let sink = self.logbook.open(function, &names);
+                        Ready::cold(launcher, function, &names, sink, request_id).await
+                    }
+                }
+            }
+            none => {
+                let why = none.err().map_or("none was ready", String::as_str);
+                tracing::info!(request_id, function = function.name, boot = "full", why);
+                Ready::cold(&self.launcher, function, &names, sink, request_id).await
+            }
+        };
         let ready = ready.map_err(|error| sandbox_failed(function, error))?;
         let tag = tag(version, gauge, ready.platform.clone(), false);
         Ok((ready, share, tag, true))
@@ -382,6 +414,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let function = Arc::new(function);
         lock(&self.made).push(Arc::downgrade(&function));
         Ok(Version {
+            kind: kind(&function),
             key: Key {
                 function: snapshot.function.id.as_str().into(),
                 version: record.version.as_str().into(),
@@ -390,6 +423,36 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             record: record.clone(),
             function,
         })
+    }
+
+    /// Makes a sandbox ahead, for [`Ahead::keep`].
+    ///
+    /// # Errors
+    /// The launcher's refusal; a runtime that does not come up.
+    pub async fn make_waiting(&self, kind: Kind) -> Result<Instance<S>, PoolError> {
+        let runtime = self.runtimes.values().find(|(index, _)| *index == kind.runtime);
+        let Some((index, runtime)) = runtime else { return Err(LauncherError::Gone.into()) };
+        let memory = MemoryMib::new(kind.memory_mib).map_err(|error| LauncherError::Refused {
+            chain: vec![error.to_string()],
+            hint: None,
+        })?;
+        let wanted = wanted_ahead(&self.launcher, *index, runtime, memory);
+        Instance::start_ahead(self.launcher.clone(), wanted, INIT_TIMEOUT).await
+    }
+
+    /// Wants sandboxes ahead for what a function would need now.
+    fn want_ahead(&self, snapshot: &Arc<Snapshot>) {
+        let version = self.make_version(snapshot, &snapshot.latest);
+        if let Ok(Version { kind: Ok(kind), .. }) = version {
+            self.ahead.want(kind);
+        }
+    }
+
+    /// Wants sandboxes ahead for a function that exists, as the server starts.
+    pub async fn want_ahead_of(&self, name: &str) {
+        if let Ok(Some(snapshot)) = self.control.snapshot(name).await {
+            self.want_ahead(&snapshot);
+        }
     }
 
     /// A function was changed or deleted: its instances that no longer fit are ended.
@@ -403,6 +466,9 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         };
         let reserved = snapshot.as_ref().and_then(|s| s.function.reserved_concurrency);
         self.note_reserved(name, reserved);
+        if let Some(snapshot) = &snapshot {
+            self.want_ahead(snapshot);
+        }
         let before = {
             let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
             functions.get(name).cloned()
@@ -553,6 +619,26 @@ fn function_uses(function: &Function, sha256: &str) -> bool {
     std::iter::once(&function.code)
         .chain(&function.layers)
         .any(|tree| matches!(tree, Tree::Stored(hex) if hex == sha256))
+}
+
+/// Which waiting sandboxes a function can claim, or why it needs a full boot.
+fn kind(function: &Function) -> Result<Kind, String> {
+    let runtime = &function.runtime;
+    if !runtime.preboot {
+        return Err(format!("{} does not start ahead", runtime.name));
+    }
+    if let Some(variable) = runtime.full_boot_variable(&function.environment) {
+        return Err(format!("{variable} must be there when the process starts"));
+    }
+    if function.environment.iter().any(|(key, _)| key == "AWS_LAMBDA_EXEC_WRAPPER") {
+        return Err("AWS_LAMBDA_EXEC_WRAPPER starts the runtime".into());
+    }
+    if function.tmp_mib != DEFAULT_TMP_MIB {
+        return Err(format!("/tmp of {} MB is not the usual one", function.tmp_mib));
+    }
+    let depends = runtime.depends_on_memory();
+    let memory_mib = if depends { function.memory.mib() } else { MIN_MEMORY_MIB };
+    Ok(Kind { runtime: function.runtime_index, memory_mib })
 }
 
 fn tag(

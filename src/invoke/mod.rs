@@ -19,7 +19,7 @@ use bytes::Bytes;
 pub use environment::{FunctionEnvironment, LogNames, trace_id};
 pub use errors::FunctionError;
 pub use receipt::Receipt;
-pub use run::{Executed, Ready};
+pub use run::{Executed, Ready, wanted_ahead};
 
 use crate::launcher::protocol::Tree;
 use crate::launcher::{Launcher, LauncherError};
@@ -103,3 +103,5 @@ fn millis(duration: Duration) -> f64 {
 pub const DEFAULT_MEMORY_MB: u32 = 512;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DEFAULT_PIDS: u32 = spec::DEFAULT_PIDS;
+/// Size of `/tmp`, as on AWS.
+pub const DEFAULT_TMP_MIB: u32 = 512;

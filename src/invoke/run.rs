@@ -7,9 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::environment;
 use super::errors::{self, Status};
 use super::{
-    Function, FunctionEnvironment, FunctionError, LogNames, Receipt, Request, millis, trace_id,
+    DEFAULT_PIDS, DEFAULT_TMP_MIB, Function, FunctionEnvironment, FunctionError, LogNames, Receipt,
+    Request, millis, trace_id,
 };
 use crate::launcher::protocol::Launch;
 use crate::launcher::{Launcher, LauncherError};
@@ -17,7 +19,7 @@ use crate::logs::{Identity, InitStart, LogFormat, PlatformLog, Sink, lines};
 use crate::pool::{self, Answered, Init, Instance, Outcome, PoolError, Wanted};
 use crate::runtime_api::Invocation;
 use crate::runtimes::Resolved;
-use crate::sandbox::{MilliCpu, RPC_PORT, Usage};
+use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, RUNTIME_PORT, RUNTIME_SOCKET, Usage};
 
 /// A sandbox that can take an event, or whose init failed and says so as the event's result.
 #[derive(Debug)]
@@ -71,7 +73,44 @@ impl<S: Sink> Ready<S> {
         request_id: &str,
     ) -> Result<Self, PoolError> {
         let platform = Arc::new(platform_log(function, log, "on-demand"));
-        let mut instance = boot(launcher, function, log, sink, &platform).await?;
+        let instance = boot(launcher, function, log, sink, &platform).await?;
+        Self::initialise(instance, launcher, function, log, platform, request_id).await
+    }
+
+    /// As [`Self::cold`], with a sandbox whose runtime is up already.
+    ///
+    /// # Errors
+    /// As [`Self::cold`]; the sandbox is gone then, and a new one may do.
+    pub async fn claimed(
+        mut instance: Instance<S>,
+        launcher: &Arc<Launcher>,
+        function: &Function,
+        log: &LogNames,
+        sink: S,
+        request_id: &str,
+    ) -> Result<Self, PoolError> {
+        let platform = Arc::new(platform_log(function, log, "on-demand"));
+        let variables = FunctionEnvironment { function, log, rpc_port: None }.variables();
+        let env: serde_json::Map<String, serde_json::Value> =
+            variables.into_iter().map(|(key, value)| (key, value.into())).collect();
+        let environment = serde_json::json!({ "env": env }).to_string().into();
+        let (code, layers) = (function.code.clone(), function.layers.clone());
+        if let Err(error) = instance.claim(code, layers, function.memory, environment, sink).await {
+            let _ = instance.release().await;
+            return Err(error);
+        }
+        begin_log(&mut instance, function, &platform);
+        Self::initialise(instance, launcher, function, log, platform, request_id).await
+    }
+
+    async fn initialise(
+        mut instance: Instance<S>,
+        launcher: &Arc<Launcher>,
+        function: &Function,
+        log: &LogNames,
+        platform: Arc<PlatformLog>,
+        request_id: &str,
+    ) -> Result<Self, PoolError> {
         let init = instance.init(pool::INIT_TIMEOUT).await;
         let took = instance.started.elapsed();
         if init != Init::TimedOut {
@@ -225,8 +264,18 @@ async fn boot<S: Sink>(
 ) -> Result<Instance<S>, PoolError> {
     let mut instance =
         Instance::start(launcher.clone(), wanted(launcher, function, log), sink).await?;
+    begin_log(&mut instance, function, platform);
+    if let Some((program, errno)) = instance.exec_failed() {
+        let why = std::io::Error::from_raw_os_error(*errno);
+        let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
+        instance.log.note(&note);
+    }
+    Ok(instance)
+}
+
+fn begin_log<S: Sink>(instance: &mut Instance<S>, function: &Function, platform: &PlatformLog) {
     instance.log.begin();
-    note(&mut instance, platform.init_start(InitStart::default()));
+    note(instance, platform.init_start(InitStart::default()));
     if let Some(wanted) = &function.runtime.instead_of {
         let (name, version) = (&function.runtime.name, &function.runtime.version);
         let language = &function.runtime.language;
@@ -235,12 +284,6 @@ async fn boot<S: Sink>(
         );
         instance.log.note(&note);
     }
-    if let Some((program, errno)) = instance.exec_failed() {
-        let why = std::io::Error::from_raw_os_error(*errno);
-        let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
-        instance.log.note(&note);
-    }
-    Ok(instance)
 }
 
 fn note<S: Sink>(instance: &mut Instance<S>, text: Option<String>) {
@@ -288,7 +331,7 @@ fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
     let launch = Launch {
         id: launcher.new_id(),
         runtime: function.runtime_index,
-        code: function.code.clone(),
+        code: Some(function.code.clone()),
         layers: function.layers.clone(),
         argv_any: wrapped(runtime, function),
         env,
@@ -300,6 +343,36 @@ fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
         host_network: function.host_network,
     };
     Wanted { launch, function_cpu: MilliCpu::for_memory(function.memory) }
+}
+
+/// A sandbox of a runtime that waits for its function.
+pub fn wanted_ahead(
+    launcher: &Launcher,
+    index: u32,
+    runtime: &Resolved,
+    memory: MemoryMib,
+) -> Wanted {
+    let mut env = environment::defaults();
+    env.extend(runtime.env("", memory));
+    env.push(("AWS_LAMBDA_RUNTIME_API".into(), format!("127.0.0.1:{RUNTIME_PORT}")));
+    env.push(("KENNEL_RUNTIME_API_SOCKET".into(), RUNTIME_SOCKET.into()));
+    env.push(("LAMBDA_RUNTIME_DIR".into(), "/var/runtime".into()));
+    env.push(("KENNEL_PREBOOT".into(), "1".into()));
+    let launch = Launch {
+        id: launcher.new_id(),
+        runtime: index,
+        code: None,
+        layers: Vec::new(),
+        argv_any: runtime.argv_any("", memory),
+        env,
+        memory_mib: memory.mib(),
+        milli_cpu: MilliCpu::while_initialising(memory).0,
+        pids: DEFAULT_PIDS,
+        tmp_mib: DEFAULT_TMP_MIB,
+        rpc: false,
+        host_network: false,
+    };
+    Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }
 }
 
 /// The runtime's command, behind the script of `AWS_LAMBDA_EXEC_WRAPPER` where there is one. As on AWS, a package that

@@ -7,17 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::protocol::{Launch, MAX_MESSAGE, Reply, Request, Tree, names};
+use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
-    self, Degradable, Doors, Layout, Limits, MemoryMib, MilliCpu, Mount, Network, Sandbox,
-    SandboxSpec, Source, Stdio,
+    self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
+    Sandbox, SandboxSpec, Source, Stdio,
 };
 use crate::sys;
 
-/// Where a function's code is inside.
-pub const TASK_ROOT: &str = "/var/task";
-/// Where layers are inside.
-pub const LAYER_ROOT: &str = "/opt";
 /// Where a language's bootstrap is inside.
 pub const RUNTIME_DIR: &str = "/var/runtime";
 
@@ -55,6 +51,8 @@ const MAX_SANDBOXES: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
+    #[error("no sandbox `{id}`")]
+    NoSandbox { id: u32 },
     #[error("sandbox `{id}` exists already")]
     IdInUse { id: u32 },
     #[error("{MAX_SANDBOXES} sandboxes are alive, the most there may be")]
@@ -104,6 +102,13 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
                         sandboxes.insert(id, live);
                         sent
                     }
+                    Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
+                }
+            }
+            Request::Claim(wanted) => {
+                let id = wanted.id;
+                match claim(&wanted, table, &mut sandboxes) {
+                    Ok(()) => send(socket, &Reply::Claimed { id }),
                     Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
                 }
             }
@@ -208,6 +213,36 @@ fn launch(
         .map_err(|error| chain_of(&error))
 }
 
+fn claim(
+    wanted: &Claim,
+    table: &Table,
+    sandboxes: &mut HashMap<u32, Sandbox>,
+) -> Result<(), Refusal> {
+    let mut claim = || -> Result<(), RequestError> {
+        let memory = MemoryMib::new(wanted.memory_mib)?;
+        let mounts = trees(&wanted.code, &wanted.layers, table)?;
+        let sandbox = sandboxes.get_mut(&wanted.id);
+        let sandbox = sandbox.ok_or(RequestError::NoSandbox { id: wanted.id })?;
+        Ok(sandbox.claim(&mounts, memory)?)
+    };
+    claim().map_err(|error| chain_of(&error))
+}
+
+/// A function's code and layers, where they are inside.
+fn trees(code: &Tree, layers: &[Tree], table: &Table) -> Result<Vec<Mount>, RequestError> {
+    let resolve =
+        |tree: &Tree| resolve(tree, table).ok_or_else(|| RequestError::Tree { tree: tree.clone() });
+    let mut mounts = vec![Mount { source: Source::Tree(resolve(code)?), target: CODE.into() }];
+    let mut layers = layers.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+    match layers.len() {
+        0 => {}
+        1 => mounts
+            .extend(layers.pop().map(|l| Mount { source: Source::Tree(l), target: LAYERS.into() })),
+        _ => mounts.push(Mount { source: Source::Overlay(layers), target: LAYERS.into() }),
+    }
+    Ok(mounts)
+}
+
 /// Checks a request again, on this side of the door, and resolves its ids.
 fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> {
     if wanted.host_network && !table.host_network {
@@ -217,8 +252,6 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
     let most = MilliCpu::while_initialising(memory);
     let runtime = usize::try_from(wanted.runtime).ok().and_then(|i| table.runtimes.get(i));
     let runtime = runtime.ok_or(RequestError::Runtime { index: wanted.runtime })?;
-    let resolve =
-        |tree: &Tree| resolve(tree, table).ok_or_else(|| RequestError::Tree { tree: tree.clone() });
     let bind = |source: PathBuf, target: &str| Mount {
         source: Source::Bind(source),
         target: target.into(),
@@ -229,20 +262,13 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
         .map(|path| Mount { source: Source::Bind(path.clone()), target: path.clone() })
         .collect();
     mounts.push(bind(runtime.runtime_dir.clone(), RUNTIME_DIR));
-    let tree = |source: PathBuf, target: &str| Mount {
-        source: Source::Tree(source),
-        target: target.into(),
-    };
-    mounts.push(tree(resolve(&wanted.code)?, TASK_ROOT));
-    let layers = wanted.layers.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
-    match layers.len() {
-        0 => {}
-        1 => mounts.extend(layers.into_iter().map(|l| tree(l, LAYER_ROOT))),
-        _ => mounts.push(Mount { source: Source::Overlay(layers), target: LAYER_ROOT.into() }),
+    if let Some(code) = &wanted.code {
+        mounts.extend(trees(code, &wanted.layers, table)?);
     }
     Ok(SandboxSpec {
         env: wanted.env.clone(),
-        cwd: TASK_ROOT.into(),
+        cwd: CODE.into(),
+        ahead: wanted.code.is_none(),
         limits: Limits {
             memory,
             cpu: MilliCpu(wanted.milli_cpu).min(most),
@@ -307,7 +333,7 @@ mod tests {
         let launch = Launch {
             id: 1,
             runtime: 0,
-            code: Tree::Stored(hex),
+            code: Some(Tree::Stored(hex)),
             layers: Vec::new(),
             argv_any: vec![vec!["true".into()]],
             env: Vec::new(),
@@ -319,7 +345,7 @@ mod tests {
             host_network: false,
         };
         let spec = spec_of(&launch, &table).unwrap();
-        let code = spec.mounts.iter().find(|m| m.target == Path::new(TASK_ROOT)).unwrap();
+        let code = spec.mounts.iter().find(|m| m.target == Path::new(CODE)).unwrap();
         assert!(matches!(&code.source, Source::Tree(path) if path.starts_with(&table.tree_store)));
         let asked = Launch { host_network: true, ..launch };
         assert!(matches!(spec_of(&asked, &table), Err(RequestError::HostNetwork)));

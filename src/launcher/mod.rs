@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
-pub use door::{LAYER_ROOT, RUNTIME_DIR, RuntimeFiles, TASK_ROOT, Table};
-use protocol::{Launch, MAX_MESSAGE, Reply, Request};
+pub use door::{RUNTIME_DIR, RuntimeFiles, Table};
+use protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request};
 
 use crate::sandbox::{ControlFiles, Usage};
 use crate::sys;
@@ -117,7 +117,19 @@ impl Launcher {
                 Ok(Handle { id, pidfd, status, log, unix, tcp, rpc, files, exec_failed, degraded })
             }
             Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
-            Reply::Released { .. } => Err(LauncherError::Gone),
+            Reply::Released { .. } | Reply::Claimed { .. } => Err(LauncherError::Gone),
+        }
+    }
+
+    /// Gives a sandbox that was made ahead its code and its memory.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    pub async fn claim(&self, wanted: Claim) -> Result<(), LauncherError> {
+        match self.ask(&Request::Claim(wanted)).await?.0 {
+            Reply::Claimed { .. } => Ok(()),
+            Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
+            _ => Err(LauncherError::Gone),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Tree {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     Launch(Launch),
+    /// Gives a sandbox that was launched without code what it is for; answered by [`Reply::Claimed`].
+    Claim(Claim),
     /// Kills and removes a sandbox; answered by [`Reply::Released`].
     Release {
         id: u32,
@@ -36,7 +38,8 @@ pub struct Launch {
     pub id: u32,
     /// Place in the launcher's table of runtimes: says which host files are bound.
     pub runtime: u32,
-    pub code: Tree,
+    /// Without it the sandbox is made ahead, for a [`Claim`].
+    pub code: Option<Tree>,
     /// Lowest first.
     pub layers: Vec<Tree>,
     pub argv_any: Vec<Vec<String>>,
@@ -52,6 +55,16 @@ pub struct Launch {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub struct Claim {
+    pub id: u32,
+    pub code: Tree,
+    /// Lowest first.
+    pub layers: Vec<Tree>,
+    /// No less than it was launched with.
+    pub memory_mib: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// With descriptors: pidfd, status, log, Unix listener, TCP listener, rpc socket where asked for, control files.
     Launched {
@@ -59,6 +72,9 @@ pub enum Reply {
         present: Present,
         exec_failed: Option<(String, i32)>,
         degraded: Vec<String>,
+    },
+    Claimed {
+        id: u32,
     },
     Refused {
         id: u32,

@@ -70,9 +70,17 @@ impl<S: Sink> Capture<S> {
     /// # Errors
     /// Where the pipe cannot be polled.
     pub fn new(pipe: OwnedFd, sink: S) -> io::Result<Self> {
+        Ok(Self { sink: Some(sink), ..Self::without_sink(pipe)? })
+    }
+
+    /// For a sandbox whose log has no name yet: what it says is kept until [`Self::set_sink`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_sink(pipe: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             pipe: crate::sys::watch::watch(pipe)?,
-            sink: Some(sink),
+            sink: None,
             tail: VecDeque::new(),
             pending: VecDeque::new(),
             bytes: 0,
@@ -89,6 +97,10 @@ impl<S: Sink> Capture<S> {
     /// The last [`TAIL_BYTES`] since [`Self::begin`].
     pub fn tail(&self) -> Vec<u8> {
         self.tail.iter().copied().collect()
+    }
+
+    pub fn set_sink(&mut self, sink: S) {
+        self.sink = Some(sink);
     }
 
     /// Adds a line of Kennel's own (START, END, REPORT) between the function's. Does not wait: a sink that does not

@@ -1,7 +1,7 @@
 //! One sandbox's life with its function.
 //!
-//! States: `Booting → Initialising → Idle(frozen) ⇄ Busy → Dead`, owned by [`Instance`] alone. (`Ready` and `Claimed` come
-//! with pre-booted sandboxes.) An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
+//! States: `(Ready → Claimed →) Initialising → Idle(frozen) ⇄ Busy → Dead`, owned by [`Instance`] alone; the first two are
+//! those of a sandbox that was made ahead. An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::launcher::protocol::Launch;
+use crate::launcher::protocol::{Claim, Launch, Tree};
 use crate::launcher::{Handle, Launcher, LauncherError};
 use crate::logs::{Capture, Sink};
 use crate::runtime_api::{self, Answer, Event, Invocation, Session};
-use crate::sandbox::{MilliCpu, RPC_PORT, Usage, decode_status};
+use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, Usage, decode_status};
 use crate::sys;
 use crate::sys::process::ExitStatus;
 
@@ -25,6 +25,10 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// Its runtime is up and waits for what it is for.
+    Ready,
+    /// It is told.
+    Claimed,
     /// The program runs; its first word is awaited.
     Initialising,
     Idle,
@@ -36,6 +40,9 @@ pub enum State {
 pub enum PoolError {
     #[error(transparent)]
     Launcher(#[from] LauncherError),
+    /// A runtime that was started ahead did not come up.
+    #[error("the runtime did not start ahead of its function: {}", if said.is_empty() { "it said nothing" } else { said })]
+    NotReady { said: String },
     #[error("cannot watch the sandbox")]
     Watch { source: std::io::Error },
 }
@@ -122,12 +129,71 @@ impl<S: Sink> Instance<S> {
         wanted: Wanted,
         sink: S,
     ) -> Result<Self, PoolError> {
+        let mut instance = Self::start_without_log(launcher, wanted).await?;
+        instance.log.set_sink(sink);
+        Ok(instance)
+    }
+
+    /// Has a sandbox made whose runtime starts without code, and waits until it is up, for at most `limit`.
+    ///
+    /// # Errors
+    /// The launcher's refusal; [`PoolError::NotReady`].
+    pub async fn start_ahead(
+        launcher: Arc<Launcher>,
+        wanted: Wanted,
+        limit: Duration,
+    ) -> Result<Self, PoolError> {
+        let mut instance = Self::start_without_log(launcher, wanted).await?;
+        let ready = async {
+            tokio::select! {
+                biased;
+                event = instance.events.recv() => event == Some(Event::Waiting),
+                _ = exited(&instance.status) => false,
+            }
+        };
+        if tokio::time::timeout(limit, ready).await == Ok(true) {
+            instance.state = State::Ready;
+            return Ok(instance);
+        }
+        instance.log.drain();
+        let said = String::from_utf8_lossy(&instance.log.tail()).trim().to_owned();
+        instance.release().await?;
+        Err(PoolError::NotReady { said })
+    }
+
+    /// Gives an instance that was started ahead its code, its memory, its environment (as the JSON that the bootstrap
+    /// gets) and its log. Belongs to one version from here on. The next step is [`Self::init`].
+    ///
+    /// # Errors
+    /// The launcher's refusal; the instance is of no use then.
+    pub async fn claim(
+        &mut self,
+        code: Tree,
+        layers: Vec<Tree>,
+        memory: MemoryMib,
+        environment: Bytes,
+        sink: S,
+    ) -> Result<(), PoolError> {
+        self.state = State::Claimed;
+        self.started = Instant::now();
+        self.freeze(false);
+        self.log.set_sink(sink);
+        self.function_cpu = MilliCpu::for_memory(memory);
+        let claim = Claim { id: self.handle.id, code, layers, memory_mib: memory.mib() };
+        self.launcher.claim(claim).await?;
+        self.session.give(environment);
+        self.state = State::Initialising;
+        Ok(())
+    }
+
+    async fn start_without_log(launcher: Arc<Launcher>, wanted: Wanted) -> Result<Self, PoolError> {
+        let ahead = wanted.launch.code.is_none();
         let started = Instant::now();
         let watch = |source| PoolError::Watch { source };
         let mut handle = launcher.launch(wanted.launch).await?;
         let status = handle.status.try_clone().map_err(watch)?;
         let log = handle.log.take().ok_or(LauncherError::Gone)?;
-        let (session, events) = Session::new();
+        let (session, events) = if ahead { Session::ahead() } else { Session::new() };
         let session = Arc::new(session);
         let mut doors = JoinSet::new();
         let (unix, tcp) = (handle.unix.take(), handle.tcp.take());
@@ -147,7 +213,7 @@ impl<S: Sink> Instance<S> {
             handle,
             session,
             events,
-            log: Capture::new(log, sink).map_err(watch)?,
+            log: Capture::without_sink(log).map_err(watch)?,
             started,
             function_cpu: wanted.function_cpu,
             cpu_set: false,

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 mod instance;
 
 use std::any::Any;
@@ -378,7 +379,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
 }
 
 /// Kills an instance and has it removed; nobody waits.
-fn end<S: Sink + Send + 'static>(instance: Instance<S>) {
+pub(crate) fn end<S: Sink + Send + 'static>(instance: Instance<S>) {
     tokio::spawn(async move {
         if let Err(error) = instance.release().await {
             tracing::error!(%error, "a sandbox could not be removed");

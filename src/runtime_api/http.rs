@@ -20,6 +20,8 @@ use super::session::{
     Answer, Invocation, MAX_RESPONSE_BYTES, MAX_STREAMED_BYTES, Refusal, Session,
 };
 
+/// Where a bootstrap that was started ahead asks what it is for. Kennel's own, and good once.
+const CLAIM: &str = "/kennel/claim";
 /// Path prefix of the API's one version.
 const PREFIX: &str = "/2018-06-01/runtime/";
 /// Connections of one sandbox at a time; the next one waits.
@@ -119,6 +121,17 @@ async fn route(session: &Session, connection: u64, mut request: Request<Incoming
 }
 
 async fn answer(session: &Session, connection: u64, request: &mut Request<Incoming>) -> Reply {
+    if request.uri().path() == CLAIM && request.method() == Method::GET {
+        return match session.claim().await {
+            Ok(json) => {
+                let mut reply = Response::new(Full::new(json));
+                let kind = HeaderValue::from_static("application/json");
+                reply.headers_mut().insert(CONTENT_TYPE, kind);
+                reply
+            }
+            Err(refusal) => refuse(refusal),
+        };
+    }
     let Some(path) = request.uri().path().strip_prefix(PREFIX).map(str::to_owned) else {
         return error(
             StatusCode::NOT_FOUND,
@@ -365,6 +378,9 @@ fn refuse(refusal: Refusal) -> Reply {
     match refusal {
         Refusal::UnknownRequestId => {
             error(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
+        }
+        Refusal::NothingToClaim => {
+            error(StatusCode::NOT_FOUND, "NotFound", "no such path in the Runtime API")
         }
         Refusal::InitIsOver => error(
             StatusCode::FORBIDDEN,

@@ -28,6 +28,8 @@ pub struct Invocation {
 /// What the sandbox said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A bootstrap that was started ahead waits for what it is for.
+    Waiting,
     /// The first `next`: the handler is loaded.
     InitDone,
     InitError {
@@ -68,6 +70,8 @@ pub enum Refusal {
     UnknownRequestId,
     /// `init/error` after `next`.
     InitIsOver,
+    /// Nothing is to be claimed, or it was.
+    NothingToClaim,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +88,20 @@ struct State {
     init_done: bool,
     answered_since_next: bool,
     retired: bool,
+    claim: Claim,
     open_connections: HashMap<u64, ()>,
+}
+
+/// What a bootstrap that was started ahead is told, once.
+#[derive(Debug, Default)]
+enum Claim {
+    /// It was started for its function, or was told.
+    #[default]
+    None,
+    /// It may ask.
+    Open,
+    /// It asked, or will; this is the answer.
+    Given(Bytes),
 }
 
 /// See the module's words.
@@ -102,6 +119,45 @@ impl Session {
     pub fn new() -> (Self, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         (Self { state: Mutex::default(), available: Notify::new(), events }, receiver)
+    }
+
+    /// For a bootstrap that is started ahead: it may ask once what it is for.
+    pub fn ahead() -> (Self, mpsc::Receiver<Event>) {
+        let (session, events) = Self::new();
+        session.state().claim = Claim::Open;
+        (session, events)
+    }
+
+    /// Answers the bootstrap that waits, or will: the JSON that it gets.
+    pub fn give(&self, answer: Bytes) {
+        self.state().claim = Claim::Given(answer);
+        self.available.notify_waiters();
+    }
+
+    /// What the bootstrap is for; waits until that is known. It is told once: afterwards a function may ask, and learns
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingToClaim`].
+    pub async fn claim(&self) -> Result<Bytes, Refusal> {
+        if matches!(self.state().claim, Claim::None) {
+            return Err(Refusal::NothingToClaim);
+        }
+        let _ = self.events.send(Event::Waiting).await;
+        loop {
+            let notified = self.available.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            {
+                let mut state = self.state();
+                match std::mem::take(&mut state.claim) {
+                    Claim::Given(answer) => return Ok(answer),
+                    Claim::Open => state.claim = Claim::Open,
+                    Claim::None => return Err(Refusal::NothingToClaim),
+                }
+            }
+            notified.await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -58,6 +58,12 @@ pub const INSIDE_GID: u32 = 990;
 pub const HOST_UID_BASE: u32 = 0x7000_0000;
 pub const HOSTNAME: &str = "kennel";
 pub const RUN_FOLDER: &str = "/run/kennel";
+/// Where a function's code is inside.
+pub const CODE: &str = "/var/task";
+/// Where layers are inside; `/opt` leads there.
+pub const LAYERS: &str = "/var/opt";
+/// Where trees can be attached to a sandbox that was made ahead.
+pub const ATTACHABLE: [&str; 2] = [CODE, LAYERS];
 /// The Runtime API inside a sandbox, for Kennel's own bootstraps.
 pub const RUNTIME_SOCKET: &str = "/run/kennel/runtime.sock";
 /// The same on loopback, for AWS's unmodified clients.
@@ -86,6 +92,8 @@ pub enum LaunchError {
     /// The child ended without a word: killed, most likely by the out-of-memory killer.
     #[error("the sandbox's first process ended before it was ready ({status})")]
     Died { status: String },
+    #[error("the sandbox has its code already, or was not made to wait for it")]
+    Claimed,
     #[error(
         "not root, and `{protection}` needs it; allow a weaker sandbox with --allow-degraded {protection}"
     )]
@@ -130,6 +138,8 @@ pub struct Sandbox {
     pub exec_failed: Option<ExecFailed>,
     /// Protections that are weaker than designed, as the caller allowed.
     pub degraded: Vec<Degradable>,
+    /// Nothing was attached yet to what was made ahead.
+    ahead: bool,
 }
 
 /// Where images for `/tmp` lie by default: on disk on every distribution.
@@ -219,6 +229,7 @@ pub fn launch(
         maker: None,
         exec_failed: None,
         degraded,
+        ahead: spec.ahead,
     };
     match await_exec(&mut sandbox, report.as_fd(), spec.doors) {
         Ok(()) => {}
@@ -326,6 +337,23 @@ impl Sandbox {
         self.maker = None;
     }
 
+    /// Gives a sandbox that was made ahead its code and its memory, once in its life. The calling process must be
+    /// single-threaded.
+    ///
+    /// # Errors
+    /// What could not be attached or raised; the sandbox is of no use then.
+    pub fn claim(&mut self, mounts: &[Mount], memory: MemoryMib) -> Result<(), LaunchError> {
+        if !std::mem::take(&mut self.ahead) {
+            return Err(LaunchError::Claimed);
+        }
+        self.group.raise_memory(memory)?;
+        rootfs::attach_later(self.pidfd.as_fd(), mounts).map_err(|failed| LaunchError::Stage {
+            stage: "claim".into(),
+            what: failed.what,
+            source: failed.source,
+        })
+    }
+
     /// Kills everything inside at once.
     pub fn kill(&self) {
         let _ = self.files.kill();
@@ -417,7 +445,7 @@ impl Remains {
                 // The groups are the child's to remove; dropping them here would race with it. The descriptors are
                 // closed here all the same.
                 let Self { pidfd, group, files, tmp, maker, .. } = self;
-                std::mem::forget(group);
+                group.leave();
                 drop((pidfd, files, tmp, maker));
                 vec![remover, init]
             }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag};
 
 use super::scratch::InTheMaking;
 use super::spec::{Mount, Source};
-use super::{INSIDE_GID, INSIDE_UID, RUN_FOLDER};
+use super::{ATTACHABLE, INSIDE_GID, INSIDE_UID, LAYERS, RUN_FOLDER};
 use crate::sys::mount::{self, MountAttr};
 
 /// Top folders that are the system's programs and libraries.
@@ -99,7 +99,12 @@ struct Piece {
 ///
 /// Runs in the sandbox's own mount namespace. The order: copy every wanted tree of the host (so that the new root can
 /// be laid over any folder), make the new root, attach, seal, pivot.
-pub fn build(mounts: &[Mount], nodes: DeviceNodes, host_network: bool) -> Result<InTmp, Failed> {
+pub fn build(
+    mounts: &[Mount],
+    ahead: bool,
+    nodes: DeviceNodes,
+    host_network: bool,
+) -> Result<InTmp, Failed> {
     // Nothing that is mounted here goes back to the host; nothing of the host's later mounts comes in.
     on(
         || "/ as private".into(),
@@ -133,14 +138,7 @@ pub fn build(mounts: &[Mount], nodes: DeviceNodes, host_network: bool) -> Result
         pieces.push(piece(Path::new("/etc/hosts"), Path::new("/etc/hosts"))?);
     }
     for wanted in mounts {
-        match &wanted.source {
-            Source::Bind(source) => pieces.push(piece(source, &wanted.target)?),
-            Source::Tree(source) => {
-                let folder = open_folder(source)?;
-                pieces.push(piece(Path::new(&fd_path(&folder)), &wanted.target)?);
-            }
-            Source::Overlay(layers) => pieces.push(overlay(layers, &wanted.target)?),
-        }
+        pieces.push(copied(wanted)?);
     }
     let device_nodes = match nodes {
         DeviceNodes::Make => Vec::new(),
@@ -172,6 +170,15 @@ pub fn build(mounts: &[Mount], nodes: DeviceNodes, host_network: bool) -> Result
     on(|| EMPTY_FOLDER.into(), fs::create_dir(EMPTY_FOLDER))?;
     on(|| EMPTY_FILE.into(), fs::File::create(EMPTY_FILE))?;
     write_etc(host_network)?;
+    if ahead {
+        for folder in ATTACHABLE {
+            on(|| folder.into(), fs::create_dir_all(relative(Path::new(folder))))?;
+        }
+    }
+    // Layers are beneath /var, as code is: Landlock can only allow what is attached later by a folder above it.
+    if ahead || mounts.iter().any(|m| m.target == Path::new(LAYERS)) {
+        on(|| "/opt".into(), symlink(relative(Path::new(LAYERS)), "opt"))?;
+    }
     let (in_tmp, pieces): (Vec<Piece>, Vec<Piece>) =
         pieces.into_iter().partition(|p| p.target.starts_with("/tmp"));
     for piece in &pieces {
@@ -219,6 +226,41 @@ fn piece(source: &Path, target: &Path) -> Result<Piece, Failed> {
     let tree = on(on_source, mount::open_tree(&c(source), false))?;
     on(on_source, mount::set_attributes(tree.as_fd(), READ_ONLY, false))?;
     Ok(Piece { tree, target: target.into(), is_folder })
+}
+
+/// Attaches trees to a live sandbox that was made ahead. The calling process must be single-threaded.
+///
+/// The trees are copied in the caller's mount namespace, and attached from within the sandbox's, which the process enters
+/// for that moment alone. What is there is a read-only root that nobody inside can change, so the targets are what they
+/// seem.
+pub fn attach_later(pidfd: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), Failed> {
+    let pieces: Vec<Piece> = mounts.iter().map(copied).collect::<Result<_, _>>()?;
+    let own = on(|| "/proc/self/ns/mnt".into(), fs::File::open("/proc/self/ns/mnt"))?;
+    let enter = |fd: BorrowedFd<'_>| {
+        nix::sched::setns(fd, nix::sched::CloneFlags::CLONE_NEWNS).map_err(io::Error::from)
+    };
+    on(|| "the sandbox's mount namespace".into(), enter(pidfd))?;
+    let attached = pieces.iter().try_for_each(|piece| {
+        let target = || piece.target.display().to_string();
+        on(target, mount::attach(piece.tree.as_fd(), &c(&piece.target)))
+    });
+    if enter(own.as_fd()).is_err() {
+        // A launcher that cannot come home must not go on as if it had.
+        crate::sys::process::exit_now(1);
+    }
+    attached
+}
+
+/// Copies a wanted tree of the host.
+fn copied(wanted: &Mount) -> Result<Piece, Failed> {
+    match &wanted.source {
+        Source::Bind(source) => piece(source, &wanted.target),
+        Source::Tree(source) => {
+            let folder = open_folder(source)?;
+            piece(Path::new(&fd_path(&folder)), &wanted.target)
+        }
+        Source::Overlay(layers) => overlay(layers, &wanted.target),
+    }
 }
 
 /// Opens a folder without following a symbolic link anywhere in its path.

@@ -149,6 +149,8 @@ pub struct SandboxSpec {
     pub cwd: PathBuf,
     pub limits: Limits,
     pub mounts: Vec<Mount>,
+    /// Made before it is known what it is for: [`super::ATTACHABLE`] are empty folders, and trees can be attached there.
+    pub ahead: bool,
     /// Size of `/tmp`.
     pub tmp_mib: u32,
     pub network: Network,
@@ -166,6 +168,7 @@ impl SandboxSpec {
             cwd: "/tmp".into(),
             limits: Limits { memory, cpu: MilliCpu::for_memory(memory), pids: DEFAULT_PIDS },
             mounts: Vec::new(),
+            ahead: false,
             tmp_mib: 512,
             network: Network::default(),
             doors: Doors::default(),

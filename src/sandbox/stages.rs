@@ -15,8 +15,8 @@ use super::rootfs::{self, DeviceNodes, Failed, Tmp};
 use super::scratch::InTheMaking;
 use super::spec::{Degradable, Doors, Network, SandboxSpec};
 use super::{
-    Group, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT, RUNTIME_SOCKET,
-    capabilities, init, seccomp,
+    ATTACHABLE, Group, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT,
+    RUNTIME_SOCKET, capabilities, init, seccomp,
 };
 use crate::sys;
 
@@ -135,8 +135,8 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
 
     nix::unistd::sethostname(HOSTNAME).map_err(|e| failed("sethostname", e)).stage("uts")?;
     let nodes = if root { DeviceNodes::Make } else { DeviceNodes::Bind };
-    let in_tmp =
-        rootfs::build(&spec.mounts, nodes, spec.network == Network::Host).stage("rootfs")?;
+    let in_tmp = rootfs::build(&spec.mounts, spec.ahead, nodes, spec.network == Network::Host)
+        .stage("rootfs")?;
 
     if spec.network == Network::Loopback {
         sys::socket::loopback_up().map_err(|e| failed("lo", e)).stage("network")?;
@@ -163,7 +163,6 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     if root {
         become_inside_user(&own, host_uid).stage("user namespace")?;
     }
-    set_rlimits().stage("rlimits")?;
     capabilities::drop_all()
         .map_err(|e| failed(&e.to_string(), io::Error::from_raw_os_error(libc::EPERM)))
         .stage("capabilities")?;
@@ -172,6 +171,8 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     die_with_parent().stage("parent death")?;
     nix::sys::prctl::set_no_new_privs().map_err(|e| failed("prctl", e)).stage("no_new_privs")?;
     restrict_paths(spec).stage("landlock")?;
+    // Only now: what the launcher has open for other sandboxes may be more than a function may have.
+    set_rlimits().stage("rlimits")?;
     std::env::set_current_dir(&spec.cwd)
         .map_err(|e| failed(&spec.cwd.display().to_string(), e))
         .stage("working directory")?;
@@ -291,6 +292,12 @@ fn restrict_paths(spec: &SandboxSpec) -> Result<(), Failed> {
             .map(|path| (path, Right::ReadExecute)),
     );
     rules.extend(spec.mounts.iter().map(|m| (m.target.as_path(), Right::ReadExecute)));
+    if spec.ahead {
+        // A rule on a folder that is mounted over later says nothing about what is mounted there; one above it does.
+        rules.extend(
+            ATTACHABLE.iter().filter_map(|f| Some((Path::new(f).parent()?, Right::ReadExecute))),
+        );
+    }
     match landlock::restrict(rules) {
         Ok(Enforced::Yes) => Ok(()),
         Ok(Enforced::No) if spec.allows(Degradable::Landlock) => Ok(()),

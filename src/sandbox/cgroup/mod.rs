@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::spec::{Degradable, Limits, MilliCpu};
+use super::spec::{Degradable, Limits, MemoryMib, MilliCpu};
 
 /// Period of the CPU quota. Short, so that a throttled function waits at most this long for its next share.
 const CPU_PERIOD_US: u64 = 20_000;
@@ -374,6 +374,20 @@ impl Group {
         Ok(())
     }
 
+    /// Sets a memory limit that is no lower than the one so far.
+    ///
+    /// # Errors
+    /// That of the write. Nothing happens where the host has no memory controller (then the sandbox was allowed without).
+    pub fn raise_memory(&self, memory: MemoryMib) -> Result<(), CgroupError> {
+        match (&self.v1[0], &self.v2) {
+            (Some(folder), _) => v1::raise_memory(folder, memory),
+            (None, Some(folder)) if folder.join("memory.max").exists() => {
+                v2::limit_memory(folder, memory)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The v2 folder, for `CLONE_INTO_CGROUP`.
     pub fn v2_folder(&self) -> Option<BorrowedFd<'_>> {
         self.v2_folder.as_ref().map(AsFd::as_fd)
@@ -415,6 +429,11 @@ impl Group {
             },
             pids_peak: read(pids, "pids.peak", "pids.peak"),
         }
+    }
+
+    /// Leaves the folders to another process to remove, and closes what is open of them.
+    pub fn leave(mut self) {
+        self.folders.clear();
     }
 
     /// Removes the groups; their processes are gone already.

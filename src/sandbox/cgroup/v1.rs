@@ -5,6 +5,17 @@ use std::path::Path;
 use super::{CgroupError, write};
 use crate::sandbox::spec::MemoryMib;
 
+/// Raises the bounds: memory with swap first, since it may never be the lower of the two.
+pub fn raise_memory(folder: &Path, memory: MemoryMib) -> Result<(), CgroupError> {
+    let bytes = memory.bytes().to_string();
+    match write(folder, "memory.memsw.limit_in_bytes", &bytes) {
+        Err(CgroupError::Write { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        }
+        other => other?,
+    }
+    write(folder, "memory.limit_in_bytes", &bytes)
+}
+
 /// Bounds memory, and memory with swap where the kernel counts swap.
 pub fn limit_memory(folder: &Path, memory: MemoryMib) -> Result<(), CgroupError> {
     let bytes = memory.bytes().to_string();

@@ -1,0 +1,1 @@
+../awscli/client.sh
