@@ -254,7 +254,7 @@ impl File {
     }
 }
 
-/// Bytes of memory of this host, and of the group that Kennel runs in where that is less.
+/// Bytes of memory of this host.
 pub fn host_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kb = text.lines().find_map(|line| {

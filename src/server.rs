@@ -25,7 +25,7 @@ use crate::api::body::BodyLimits;
 use crate::api::door::FrontDoor;
 use crate::api::operations::Lambda;
 use crate::api::server::{Listener, ServerLimits};
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config};
 use crate::control::records::Snapshot;
 use crate::control::{Control, ControlError, Runtimes, Settings};
 use crate::invoke::destinations::Destinations;
@@ -383,11 +383,6 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
     for task in housekeeping {
         task.abort();
     }
-    for listen in &config.listen {
-        if let Listen::Unix(path) = listen {
-            let _ = std::fs::remove_file(path);
-        }
-    }
     launcher.shutdown().await;
     ahead.end_all();
     drop((invoker, pool, ahead, parts, launcher));
@@ -527,17 +522,7 @@ impl Whole {
                 return;
             }
         };
-        let mut state = BTreeMap::new();
-        for (name, qualifier, requested) in wanted {
-            let (alive, _) = self.invoker.provisioned(&name, &qualifier).await;
-            if alive < requested {
-                let (invoker, name, qualifier) =
-                    (self.invoker.clone(), name.clone(), qualifier.clone());
-                tokio::spawn(async move { invoker.provision(&name, &qualifier, requested).await });
-            }
-            let now = self.invoker.provisioned(&name, &qualifier).await;
-            state.insert((name, qualifier), now);
-        }
+        let state = self.invoker.provision(wanted).await;
         *self.provisioned.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }

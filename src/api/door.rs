@@ -147,7 +147,7 @@ impl FrontDoor {
         let path = parts.uri.path().strip_prefix("/_kennel/")?;
         let (kind, text) = match path {
             "health" => ("application/json", r#"{"status":"ok"}"#.to_owned()),
-            "metrics" => ("text/plain; version=0.0.4", (self.metrics)()),
+            "metrics" => (crate::metrics::CONTENT_TYPE, (self.metrics)()),
             _ => return None,
         };
         if parts.method != Method::GET {

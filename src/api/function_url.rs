@@ -247,6 +247,11 @@ pub struct Prelude {
 }
 
 impl Prelude {
+    /// Whether no byte came yet.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Takes bytes of the stream; the head once it is known. `end`: no more bytes come.
     pub fn push(&mut self, bytes: &[u8], end: bool) -> Option<StreamHead> {
         self.seen.extend_from_slice(bytes);

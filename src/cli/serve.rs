@@ -2,7 +2,7 @@
 //! the launcher), gives the privilege up, and hands over to [`crate::server`].
 
 use std::fs::{self, DirBuilder};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::Failure;
 use super::invoke::parse_degraded;
+use super::{EXIT_FUNCTION_ERROR, Failure};
 use crate::config::{self, Config, File, Listen};
 use crate::launcher::{self, RuntimeFiles, Table, confine};
 use crate::runtimes::Catalogue;
-use crate::sandbox::Layout;
-use crate::server::{self, Bound, Keys, Prepared};
+use crate::sandbox::{Degradable, Layout};
+use crate::server::{self, Bound, Keys, Prepared, ServerError};
 use crate::sys;
 
 /// Serve the AWS Lambda API on this machine
@@ -135,6 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     raise_descriptors();
     let root = sys::process::is_root();
 
+    can_make_sandboxes(root, &allow_degraded)?;
     let data = DataFolder::make(&config.data).map_err(Failure::host)?;
     let keys = data.keys().map_err(Failure::host)?;
     let catalogue = Catalogue::load().map_err(Failure::host)?;
@@ -156,8 +157,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         host_network: false,
         layout,
     };
-    // Before any other thread or socket exists.
-    let forked = launcher::fork(&table, || {}).map_err(Failure::host)?;
+    // What a server that was killed left behind.
+    table.layout.sweep();
+    let sockets: Vec<PathBuf> = config
+        .listen
+        .iter()
+        .filter_map(|listen| match listen {
+            Listen::Unix(path) => Some(path.clone()),
+            Listen::Tcp(_) => None,
+        })
+        .collect();
+    let ids = data.ids;
+    // Before any other thread or socket exists. It removes the sockets at the end, which the server may not.
+    let at_end = move || sockets.iter().for_each(|path| drop(fs::remove_file(path)));
+    let forked = launcher::fork(&table, at_end).map_err(Failure::host)?;
+    let bind = |listen| bind(listen, ids);
     let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     confine::become_server(data.ids).map_err(Failure::host)?;
     match crate::sandbox::landlock_abi() {
@@ -173,7 +187,29 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let preboot = if root { config.preboot } else { 0 };
     let prepared =
         Prepared { config, data, keys, runtimes, forked, listeners, tls, preboot, announce };
-    server::run(prepared).map_err(Failure::host)
+    server::run(prepared).map_err(|error| match error {
+        ServerError::KeyTwice { .. } => Failure::usage(error),
+        // Not the host's fault: a supervisor may start it again.
+        ServerError::LauncherGone => {
+            Failure { code: EXIT_FUNCTION_ERROR, error: error.into(), hint: None }
+        }
+        error => Failure::host(error),
+    })
+}
+
+/// A server that could only answer every invocation with an error does not start.
+fn can_make_sandboxes(root: bool, allowed: &[Degradable]) -> Result<(), Failure> {
+    let allows = |protection: Degradable| allowed.contains(&protection);
+    if !root && !allows(Degradable::OwnUid) {
+        let text = "not root: no sandbox could have a uid of its own";
+        return Err(Failure::host(anyhow!(text)).hint(
+            "run it as root (it gives that up for all but its launcher), or see `kennel doctor` for what --allow-degraded would have to name",
+        ));
+    }
+    if crate::sandbox::landlock_abi() == 0 && !allows(Degradable::Landlock) {
+        return Err(Failure::host(anyhow!("landlock is not available in this kernel")));
+    }
+    Ok(())
 }
 
 fn default_data() -> PathBuf {
@@ -192,7 +228,7 @@ fn raise_descriptors() {
     }
 }
 
-fn bind(address: &Listen) -> Result<Bound, Failure> {
+fn bind(address: &Listen, ids: (u32, u32)) -> Result<Bound, Failure> {
     let cannot = || format!("cannot listen on `{address}`");
     match address {
         Listen::Tcp(tcp) => {
@@ -213,10 +249,41 @@ fn bind(address: &Listen) -> Result<Bound, Failure> {
                 let _ = fs::remove_file(path);
             }
             let listener = UnixListener::bind(path).with_context(cannot).map_err(Failure::host)?;
+            // As open as a port of this machine: every request is signed. The folder may be closed.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+                .with_context(cannot)
+                .map_err(Failure::host)?;
+            if sys::process::is_root() {
+                nix::unistd::chown(path, Some(ids.0.into()), Some(ids.1.into()))
+                    .with_context(cannot)
+                    .map_err(Failure::host)?;
+            }
             listener.set_nonblocking(true).with_context(cannot).map_err(Failure::host)?;
             Ok(Bound::Unix(listener, path.clone()))
         }
     }
+}
+
+/// The server is not root when it opens its files: it must be able to come by every folder on the way.
+fn reachable(path: &Path, ids: (u32, u32)) -> anyhow::Result<()> {
+    for folder in path.ancestors().skip(1) {
+        let found = fs::metadata(folder)
+            .with_context(|| format!("cannot look at `{}`", folder.display()))?;
+        let bit = match () {
+            () if found.uid() == ids.0 => 0o100,
+            () if found.gid() == ids.1 => 0o010,
+            () => 0o001,
+        };
+        if found.mode() & bit == 0 {
+            return Err(anyhow!(
+                "the server runs as uid {}, which may not pass through `{}` to its data directory `{}`; choose another with --data, or open that folder with chmod o+x",
+                ids.0,
+                folder.display(),
+                path.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The data directory, owned by whom the server becomes.
@@ -260,6 +327,9 @@ impl DataFolder {
                 .with_context(cannot)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).with_context(cannot)?;
         }
+        if root {
+            reachable(&path, ids)?;
+        }
         Ok(Self { path, ids })
     }
 
@@ -279,7 +349,7 @@ impl DataFolder {
         }
         let path = self.path.join("credentials");
         let cannot = |what: &str| format!("cannot {what} the credentials `{}`", path.display());
-        match fs::read_to_string(&path) {
+        match read_own(&path) {
             Ok(text) => {
                 let value = |key: &str| {
                     text.lines().find_map(|line| {
@@ -320,6 +390,23 @@ impl DataFolder {
             Err(error) => Err(error).with_context(|| cannot("read")),
         }
     }
+}
+
+/// Reads a file of this user's own, as root in a folder that is the server's: not what a link leads to, nor what the
+/// server may have put there.
+fn read_own(path: &Path) -> std::io::Result<String> {
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != nix::unistd::geteuid().as_raw() {
+        let text = "it is not a file of the user who starts the server";
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Letters of the kernel's randomness, five to six bits each.

@@ -9,9 +9,11 @@ mod permissions;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::code::Stored;
 use super::lookup::{Found, PAGE, after_marker, attempt, marker, now_text, replace};
 use super::records::{CodeRef, PolicyRecord};
 use super::{Control, ControlError, ErrorKind, answer, request};
+use crate::package::CaseCollisions;
 use crate::store::{Batch, Revision};
 
 /// A published version of a layer.
@@ -105,10 +107,10 @@ impl Control {
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Publish = request(members)?;
         let name = self.layer_name(&asked.layer_name)?;
-        let zip = self.layer_zip(&asked.content).await?;
-        // Until the record names the code, the collector must not see it as nobody's.
-        let gate = self.code_gate.read().await;
-        let code = self.store_layer_code(zip).await?;
+        let source = code::source(asked.content)?;
+        // Until the record names the code, the gate keeps the collector from seeing it as nobody's. A layer may be jars,
+        // whose names differ in case only.
+        let Stored { code, gate } = self.store_code(source, CaseCollisions::Allow).await?;
         let record = attempt!({
             let stored = self.usage().await?.code_bytes;
             if stored.saturating_add(code.zip_bytes) > self.settings.code_storage_bytes {

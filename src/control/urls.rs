@@ -1,7 +1,7 @@
 //! Function URLs: one for a function and one for each of its aliases.
 //!
-//! A URL is `SCHEME://ID.lambda-url.REGION.localhost:PORT/`. Every resolver leads a name under `localhost` to this
-//! machine, and by its first label the front door finds the function ([`Control::function_url`]).
+//! A URL is `SCHEME://ID.lambda-url.REGION.localhost:PORT/`. Browsers, curl and systemd's resolver lead a name under
+//! `localhost` to this machine, and by its first label the front door finds the function ([`Control::function_url`]).
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -51,6 +51,8 @@ pub struct FunctionEnvironment<'a> {
     pub function: &'a Function,
     pub log: &'a LogNames,
     pub rpc_port: Option<u16>,
+    /// `on-demand` or `provisioned-concurrency`.
+    pub initialization_type: &'a str,
 }
 
 impl FunctionEnvironment<'_> {
@@ -84,7 +86,7 @@ impl FunctionEnvironment<'_> {
         set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory.mib().to_string());
         set("AWS_LAMBDA_LOG_GROUP_NAME", self.log.group.clone());
         set("AWS_LAMBDA_LOG_STREAM_NAME", self.log.stream.clone());
-        set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into());
+        set("AWS_LAMBDA_INITIALIZATION_TYPE", self.initialization_type.into());
         set("AWS_REGION", function.region.clone());
         set("AWS_DEFAULT_REGION", function.region.clone());
         set("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", function.runtime.name));

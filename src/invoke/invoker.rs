@@ -3,7 +3,7 @@
 //! A caller that goes away does not end an invocation on AWS: whoever calls [`Run`] does so from a task of its own.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -18,7 +18,10 @@ use crate::launcher::{Launcher, LauncherError};
 use crate::logs::{PlatformLog, Sink};
 use crate::metrics::{FunctionMetrics, Metrics, SandboxGauge, SandboxState};
 use crate::pool::ahead::{Ahead, Kind};
-use crate::pool::{INIT_TIMEOUT, Init, Instance, Key, Pool, PoolError, Share, State, Tag, Taken};
+use crate::pool::{
+    INIT_TIMEOUT, Init, Instance, Key, Pool, PoolError, Provisioned, Share, State, Tag, Taken,
+    end_with,
+};
 use crate::runtimes::Resolved;
 use crate::sandbox::MemoryMib;
 
@@ -63,13 +66,22 @@ impl<S> std::fmt::Debug for Invoker<S> {
 #[derive(Debug)]
 struct FunctionState {
     id: String,
-    running: AtomicU32,
+    /// Shared by all states of one function: a permit outlives the configuration that it was given under.
+    running: Arc<AtomicU32>,
     reserved: Option<u32>,
     metrics: Arc<FunctionMetrics>,
     /// By version.
     versions: RwLock<HashMap<String, Arc<Version>>>,
-    /// Instances made ahead, alive, by version.
-    provisioned: Mutex<HashMap<String, u32>>,
+    /// Instances of provisioned concurrency that are alive, by version.
+    provisioned: Arc<Mutex<HashMap<String, Provision>>>,
+}
+
+/// Instances of one version's provisioned concurrency.
+#[derive(Debug, Clone, Default)]
+struct Provision {
+    /// Those that are being made included.
+    alive: Arc<AtomicU32>,
+    making: Arc<AtomicU32>,
 }
 
 /// A version ready to run.
@@ -220,17 +232,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             self.pool.park(version.key.clone(), instance, share, used, Tag { fresh: None, ..tag });
             return;
         }
-        if tag.provisioned
-            && let Some(alive) = lock(&permit.function.provisioned).get_mut(&*version.key.version)
-        {
-            *alive = alive.saturating_sub(1);
-        }
-        tokio::spawn(async move {
-            if let Err(error) = instance.release().await {
-                tracing::error!(%error, "a sandbox could not be removed");
-            }
-            drop((share, tag));
-        });
+        end_with(instance, (share, tag));
     }
 
     /// A warm sandbox, or a new one.
@@ -280,7 +282,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             }
         };
         let ready = ready.map_err(|error| sandbox_failed(function, error))?;
-        let tag = tag(version, gauge, ready.platform.clone(), false);
+        let tag = tag(version, gauge, ready.platform.clone(), None);
         Ok((ready, share, tag, true))
     }
 
@@ -331,16 +333,13 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         }
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
         let before = functions.get(&record.name).filter(|s| s.id == record.id);
-        let running = before.map_or(0, |s| s.running.load(Ordering::Relaxed));
         let state = Arc::new(FunctionState {
             id: record.id.clone(),
-            running: AtomicU32::new(running),
+            running: before.map(|s| s.running.clone()).unwrap_or_default(),
             reserved: record.reserved_concurrency,
             metrics: self.metrics.function(&record.name),
             versions: RwLock::default(),
-            provisioned: Mutex::new(
-                before.map(|s| lock(&s.provisioned).clone()).unwrap_or_default(),
-            ),
+            provisioned: before.map(|s| s.provisioned.clone()).unwrap_or_default(),
         });
         functions.insert(record.name.clone(), state.clone());
         state
@@ -538,47 +537,80 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         self.reserved.store(reservations.values().sum(), Ordering::Relaxed);
     }
 
-    /// Makes instances ahead until `requested` of this version are alive.
-    pub async fn provision(self: &Arc<Self>, name: &str, qualifier: &str, requested: u32) {
-        let Ok(target) = self.control.target(name, Some(qualifier)).await else { return };
-        let state = self.state(&target.snapshot);
-        let Ok(version) = self.version(&state, &target) else { return };
-        loop {
-            {
-                let mut alive = lock(&state.provisioned);
-                let alive = alive.entry(version.key.version.to_string()).or_default();
-                if *alive >= requested {
-                    return;
-                }
-                *alive += 1;
+    /// Makes up what provisioned concurrency lacks, and ends what is too much: function, qualifier, and how much is
+    /// wanted. What it is at: by function and qualifier, alive and waiting.
+    pub async fn provision(
+        self: &Arc<Self>,
+        wanted: Vec<(String, String, u32)>,
+    ) -> BTreeMap<(String, String), (u32, u32)> {
+        let mut now = BTreeMap::new();
+        let mut kept: HashSet<(String, String)> = HashSet::new();
+        for (name, qualifier, requested) in wanted {
+            let Some((state, version)) = self.provisionable(&name, &qualifier).await else {
+                continue;
+            };
+            let number = version.key.version.to_string();
+            let provision = lock(&state.provisioned).entry(number.clone()).or_default().clone();
+            let count = provision.alive.load(Ordering::Relaxed);
+            for _ in count..requested {
+                let (this, state, version) = (self.clone(), state.clone(), version.clone());
+                let token = Provisioned::new(provision.alive.clone());
+                let making = Provisioned::new(provision.making.clone());
+                tokio::spawn(async move {
+                    let _making = making;
+                    if let Err(error) = this.make_ahead(&state, &version, token).await {
+                        let function = &version.function.name;
+                        tracing::warn!(%error, function, "a provisioned sandbox could not be made");
+                    }
+                });
             }
-            let made = self.make_ahead(&state, &version).await;
-            if let Err(error) = made {
-                tracing::warn!(%error, function = name, "a provisioned sandbox could not be made");
-                if let Some(alive) = lock(&state.provisioned).get_mut(&*version.key.version) {
-                    *alive = alive.saturating_sub(1);
-                }
-                return;
+            if count > requested {
+                self.pool.end_provisioned(&version.key, count - requested);
             }
+            let making = provision.making.load(Ordering::Relaxed);
+            now.insert((name.clone(), qualifier), (count, count.saturating_sub(making)));
+            kept.insert((name, number));
+        }
+        self.end_unprovisioned(&kept);
+        now
+    }
+
+    /// Ends instances of provisioned concurrency that nobody wants any more.
+    fn end_unprovisioned(&self, kept: &HashSet<(String, String)>) {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        for (name, state) in functions.iter() {
+            let mut provisioned = lock(&state.provisioned);
+            provisioned.retain(|number, provision| {
+                let alive = provision.alive.load(Ordering::Relaxed);
+                let wanted = kept.contains(&(name.clone(), number.clone()));
+                let versions = state.versions.read().unwrap_or_else(PoisonError::into_inner);
+                if !wanted && let Some(version) = versions.get(number) {
+                    self.pool.end_provisioned(&version.key, alive);
+                }
+                wanted || alive > 0
+            });
         }
     }
 
-    /// Provisioned instances of a version: alive, and waiting.
-    pub async fn provisioned(&self, name: &str, qualifier: &str) -> (u32, u32) {
-        let Ok(target) = self.control.target(name, Some(qualifier)).await else { return (0, 0) };
+    /// The version behind a qualifier of provisioned concurrency: of an alias, the one that it leads to by default.
+    async fn provisionable(
+        &self,
+        name: &str,
+        qualifier: &str,
+    ) -> Option<(Arc<FunctionState>, Arc<Version>)> {
+        let snapshot = self.control.snapshot(name).await.ok().flatten()?;
+        let number = snapshot.aliases.get(qualifier).map_or(qualifier, |a| a.version.as_str());
+        let target = self.control.target(name, Some(number)).await.ok()?;
         let state = self.state(&target.snapshot);
-        let alive = lock(&state.provisioned).get(&target.version.version).copied().unwrap_or(0);
-        let idle = match self.version(&state, &target) {
-            Ok(version) => self.pool.provisioned_idle(&version.key),
-            Err(_) => 0,
-        };
-        (alive, u32::try_from(idle).unwrap_or(u32::MAX))
+        let version = self.version(&state, &target).ok()?;
+        Some((state, version))
     }
 
     async fn make_ahead(
         &self,
         state: &FunctionState,
         version: &Version,
+        token: Provisioned,
     ) -> Result<(), ControlError> {
         let function = &version.function;
         let Some(mut share) = self.pool.share(function.memory.bytes()).await else {
@@ -598,7 +630,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         share.booted();
         let used = instance.usage().memory_peak_bytes;
         state.metrics.cold_start(took);
-        let tag = Tag { fresh: Some(took), ..tag(version, gauge, platform, true) };
+        let tag = Tag { fresh: Some(took), ..tag(version, gauge, platform, Some(token)) };
         self.pool.park(version.key.clone(), instance, share, used, tag);
         Ok(())
     }
@@ -645,7 +677,7 @@ fn tag(
     version: &Version,
     gauge: SandboxGauge,
     platform: Arc<PlatformLog>,
-    provisioned: bool,
+    provisioned: Option<Provisioned>,
 ) -> Tag {
     Tag {
         gauge,

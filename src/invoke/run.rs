@@ -90,7 +90,10 @@ impl<S: Sink> Ready<S> {
         request_id: &str,
     ) -> Result<Self, PoolError> {
         let platform = Arc::new(platform_log(function, log, "on-demand"));
-        let variables = FunctionEnvironment { function, log, rpc_port: None }.variables();
+        let initialization_type = platform.identity.initialization_type;
+        let environment =
+            FunctionEnvironment { function, log, rpc_port: None, initialization_type };
+        let variables = environment.variables();
         let env: serde_json::Map<String, serde_json::Value> =
             variables.into_iter().map(|(key, value)| (key, value.into())).collect();
         let environment = serde_json::json!({ "env": env }).to_string().into();
@@ -122,7 +125,8 @@ impl<S: Sink> Ready<S> {
         let (_, sink) = instance.release().await?;
         let sink = sink.ok_or(LauncherError::Gone)?;
         let mut instance =
-            Instance::start(launcher.clone(), wanted(launcher, function, log), sink).await?;
+            Instance::start(launcher.clone(), wanted(launcher, function, log, &platform), sink)
+                .await?;
         instance.log.begin();
         note(&mut instance, platform.start(request_id, &function.version));
         let init = instance.init(function.timeout).await;
@@ -263,7 +267,7 @@ async fn boot<S: Sink>(
     platform: &PlatformLog,
 ) -> Result<Instance<S>, PoolError> {
     let mut instance =
-        Instance::start(launcher.clone(), wanted(launcher, function, log), sink).await?;
+        Instance::start(launcher.clone(), wanted(launcher, function, log, platform), sink).await?;
     begin_log(&mut instance, function, platform);
     if let Some((program, errno)) = instance.exec_failed() {
         let why = std::io::Error::from_raw_os_error(*errno);
@@ -324,10 +328,17 @@ fn platform_log(function: &Function, log: &LogNames, kind: &'static str) -> Plat
     PlatformLog::new(&function.log_format, function.system_log_level.as_deref(), identity)
 }
 
-fn wanted(launcher: &Launcher, function: &Function, log: &LogNames) -> Wanted {
+fn wanted(
+    launcher: &Launcher,
+    function: &Function,
+    log: &LogNames,
+    platform: &PlatformLog,
+) -> Wanted {
     let runtime = &function.runtime;
     let rpc = runtime.rpc_door;
-    let env = FunctionEnvironment { function, log, rpc_port: rpc.then_some(RPC_PORT) }.variables();
+    let initialization_type = platform.identity.initialization_type;
+    let rpc_port = rpc.then_some(RPC_PORT);
+    let env = FunctionEnvironment { function, log, rpc_port, initialization_type }.variables();
     let launch = Launch {
         id: launcher.new_id(),
         runtime: function.runtime_index,

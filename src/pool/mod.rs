@@ -11,9 +11,10 @@ pub mod ahead;
 mod instance;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub use instance::{
     Answered, Exit, INIT_TIMEOUT, Init, Instance, Outcome, PoolError, State, Wanted, unix_ms,
 };
 
+use crate::launcher::LauncherError;
 use crate::logs::{PlatformLog, Sink};
 use crate::metrics::{SandboxGauge, SandboxState};
 
@@ -55,9 +57,24 @@ struct Parked<S> {
     instance: Instance<S>,
     since: Instant,
     bytes: u64,
-    /// Made ahead for provisioned concurrency.
-    provisioned: bool,
     tag: Tag,
+}
+
+/// Counts an instance that was made ahead for provisioned concurrency, as long as it lives.
+#[derive(Debug)]
+pub struct Provisioned(Arc<AtomicU32>);
+
+impl Provisioned {
+    pub fn new(alive: Arc<AtomicU32>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(alive)
+    }
+}
+
+impl Drop for Provisioned {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the owner wants to find again with an instance.
@@ -68,7 +85,7 @@ pub struct Tag {
     /// Words its log's platform lines.
     pub platform: Arc<PlatformLog>,
     pub memory_bytes: u64,
-    pub provisioned: bool,
+    pub provisioned: Option<Provisioned>,
     /// No invocation yet: its init was ahead of time.
     pub fresh: Option<Duration>,
     /// Lives as long as the instance: what it was made from.
@@ -197,7 +214,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
             let share = Share { pool: self.clone(), bytes, state: Counted::Busy };
             if parked.instance.has_ended() {
                 // Died while it idled: nobody's invocation was in it.
-                end(parked.instance);
+                end_with(parked.instance, parked.tag);
                 continue;
             }
             parked.tag.gauge.set(SandboxState::Busy);
@@ -253,8 +270,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         self.counts.idle.fetch_add(1, Ordering::Relaxed);
         drop(share);
-        let provisioned = tag.provisioned;
-        let parked = Parked { ticket, instance, since, bytes, provisioned, tag };
+        let parked = Parked { ticket, instance, since, bytes, tag };
         self.shard(&key).entry(key.clone()).or_default().push(parked);
         let mut thawed = lock(&self.thawed);
         thawed.push_back((since, key, ticket));
@@ -305,7 +321,8 @@ impl<S: Sink + Send + 'static> Pool<S> {
             .filter_map(|shard| {
                 let shelves = lock(shard);
                 let all = shelves.iter().flat_map(|(k, shelf)| shelf.iter().map(move |p| (k, p)));
-                let idle = all.filter(|(_, p)| !p.provisioned).min_by_key(|(_, p)| p.since);
+                let idle =
+                    all.filter(|(_, p)| p.tag.provisioned.is_none()).min_by_key(|(_, p)| p.since);
                 idle.map(|(key, p)| (p.since, key.clone(), p.ticket))
             })
             .min_by_key(|(since, ..)| *since);
@@ -317,7 +334,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
     /// Ends idle instances that have waited too long.
     pub fn end_idle(&self) {
         self.end_where(|_, parked| {
-            !parked.provisioned && parked.since.elapsed() >= self.limits.idle
+            parked.tag.provisioned.is_none() && parked.since.elapsed() >= self.limits.idle
         });
     }
 
@@ -352,14 +369,19 @@ impl<S: Sink + Send + 'static> Pool<S> {
                 self.counts.idle.fetch_sub(1, Ordering::Relaxed);
                 self.used.fetch_sub(parked.bytes, Ordering::Relaxed);
                 self.freed.notify_one();
-                end(parked.instance);
+                end_with(parked.instance, parked.tag);
             }
         }
     }
 
-    /// Provisioned instances of a version that wait now.
-    pub fn provisioned_idle(&self, key: &Key) -> usize {
-        self.shard(key).get(key).map_or(0, |s| s.iter().filter(|p| p.provisioned).count())
+    /// Ends so many provisioned instances of a version, of those that wait.
+    pub fn end_provisioned(&self, key: &Key, count: u32) {
+        let left = Cell::new(count);
+        self.end_where(|k, parked| {
+            let ends = left.get() > 0 && k == key && parked.tag.provisioned.is_some();
+            left.set(left.get() - u32::from(ends));
+            ends
+        });
     }
 
     /// Whether an idle instance has this key.
@@ -379,11 +401,19 @@ impl<S: Sink + Send + 'static> Pool<S> {
 }
 
 /// Kills an instance and has it removed; nobody waits.
-pub(crate) fn end<S: Sink + Send + 'static>(instance: Instance<S>) {
+fn end<S: Sink + Send + 'static>(instance: Instance<S>) {
+    end_with(instance, ());
+}
+
+/// As [`end`]; what goes `with` it is dropped once it is gone.
+pub(crate) fn end_with<S: Sink + Send + 'static>(instance: Instance<S>, with: impl Send + 'static) {
     tokio::spawn(async move {
-        if let Err(error) = instance.release().await {
-            tracing::error!(%error, "a sandbox could not be removed");
+        match instance.release().await {
+            // The launcher removes all that is left when it ends.
+            Ok(_) | Err(PoolError::Launcher(LauncherError::Gone)) => {}
+            Err(error) => tracing::error!(%error, "a sandbox could not be removed"),
         }
+        drop(with);
     });
 }
 

@@ -211,38 +211,31 @@ impl Extras {
         cors: &[(String, String)],
     ) -> Response<ReplyBody> {
         let run = self.run.clone();
-        let mut running = tokio::spawn(async move { run.run(invoke).await });
+        let running = tokio::spawn(async move { run.run(invoke).await });
         let mut prelude = Prelude::default();
         // The head is in the first bytes; until it is known nothing can be answered.
         let (status, headers, first) = loop {
-            let chunk = tokio::select! {
-                biased;
-                chunk = chunks.recv() => chunk,
-                done = &mut running => {
-                    let buffered = match done {
-                        Ok(Ok(Invoked { result: Ok(body), .. })) => body,
-                        Ok(Ok(_)) | Err(_) => return whole(UrlResponse::bad_gateway(), cors),
-                        Ok(Err(error)) => return refused(&error),
-                    };
-                    let mut rest = Vec::new();
-                    while let Ok(chunk) = chunks.try_recv() {
-                        rest.extend_from_slice(&chunk);
-                    }
-                    if rest.is_empty() && !buffered.is_empty() {
-                        // A function that does not stream, behind a URL that does.
-                        return whole(UrlResponse::of_result(&buffered), cors);
-                    }
-                    if let Some(head) = prelude.push(&rest, true) {
-                        let (status, headers, body) = head;
-                        return whole(UrlResponse { status, headers, body }, cors);
-                    }
-                    return whole(UrlResponse::bad_gateway(), cors);
+            if let Some(chunk) = chunks.recv().await {
+                if let Some(head) = prelude.push(&chunk, false) {
+                    break head;
                 }
-            };
-            let end = chunk.is_none();
-            if let Some(head) = prelude.push(&chunk.unwrap_or_default(), end) {
-                break head;
+                continue;
             }
+            // Its end before the head was known.
+            return match running.await {
+                Ok(Ok(Invoked { result: Ok(body), .. })) if prelude.is_empty() => {
+                    // A function that does not stream, behind a URL that does.
+                    whole(UrlResponse::of_result(&body), cors)
+                }
+                Ok(Ok(Invoked { result: Ok(_), .. })) => match prelude.push(&[], true) {
+                    Some((status, headers, body)) => {
+                        whole(UrlResponse { status, headers, body }, cors)
+                    }
+                    None => whole(UrlResponse::bad_gateway(), cors),
+                },
+                Ok(Err(error)) => refused(&error),
+                Ok(Ok(_)) | Err(_) => whole(UrlResponse::bad_gateway(), cors),
+            };
         };
         let (sender, receiver) = mpsc::channel(STREAM_QUEUE);
         tokio::spawn(async move {
@@ -253,6 +246,11 @@ impl Extras {
                     let _ = sender.send(Ok(chunk)).await;
                 }
                 next = chunks.recv().await;
+            }
+            // A function that failed on the way: the caller must not take what came for the whole.
+            if !matches!(running.await, Ok(Ok(Invoked { result: Ok(_), .. }))) {
+                let broken = std::io::Error::other("the function failed while it streamed");
+                let _ = sender.send(Err(broken)).await;
             }
         });
         let head = UrlResponse { status, headers, body: Bytes::new() };
