@@ -110,6 +110,7 @@ pub struct File {
     pub memory_mb: Option<u64>,
     pub idle_seconds: Option<u64>,
     pub freeze_ms: Option<u64>,
+    pub threads: Option<usize>,
     pub preboot: Option<usize>,
     pub preboot_mb: Option<u64>,
     pub log_mb: Option<u64>,
@@ -138,6 +139,8 @@ pub struct Config {
     pub memory_bytes: u64,
     pub idle: Duration,
     pub freeze_after: Duration,
+    /// Of the server itself, beside those for files and packages.
+    pub threads: usize,
     pub preboot: usize,
     pub preboot_bytes: u64,
     pub log_bytes: u64,
@@ -176,6 +179,7 @@ impl File {
             memory_mb: above.memory_mb.or(self.memory_mb),
             idle_seconds: above.idle_seconds.or(self.idle_seconds),
             freeze_ms: above.freeze_ms.or(self.freeze_ms),
+            threads: above.threads.or(self.threads),
             preboot: above.preboot.or(self.preboot),
             preboot_mb: above.preboot_mb.or(self.preboot_mb),
             log_mb: above.log_mb.or(self.log_mb),
@@ -236,6 +240,7 @@ impl File {
             memory_bytes: self.memory_mb.map_or(share, megabytes),
             idle: Duration::from_secs(self.idle_seconds.unwrap_or(DEFAULT_IDLE_S)),
             freeze_after: Duration::from_millis(self.freeze_ms.unwrap_or(DEFAULT_FREEZE_MS)),
+            threads: self.threads.unwrap_or_else(default_threads),
             preboot: self.preboot.unwrap_or(DEFAULT_PREBOOT),
             preboot_bytes: megabytes(self.preboot_mb.unwrap_or(DEFAULT_PREBOOT_MB)),
             log_bytes: megabytes(self.log_mb.unwrap_or(DEFAULT_LOG_MB)),
@@ -252,6 +257,11 @@ impl File {
             principals: self.principal,
         })
     }
+}
+
+/// Half of the cores: the others are for the functions.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).max(1)
 }
 
 /// Bytes of memory of this host.

@@ -210,7 +210,16 @@ impl Observe for EventMetrics {
 /// # Errors
 /// What keeps it from starting, or from going on.
 pub fn run(prepared: Prepared) -> Result<ExitCode, ServerError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One thread wakes no other: between a request and its function there are wakes enough.
+    let mut builder = match prepared.config.threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = builder
         .enable_all()
         .thread_name("kennel-server")
         .build()

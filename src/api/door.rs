@@ -108,12 +108,15 @@ impl FrontDoor {
         peer: Option<SocketAddr>,
     ) -> Response<ReplyBody> {
         let (parts, mut incoming) = request.into_parts();
-        if let Some(response) = self.unsigned(&parts) {
+        let site = extra::site(&parts.method, &parts.uri, &parts.headers, &self.region);
+        // All paths of a function URL's host are the function's.
+        if site.is_none()
+            && let Some(response) = self.unsigned(&parts)
+        {
             return response;
         }
         let request_id = uuid::Uuid::new_v4().to_string();
         let known = Known { request_id, base_url: base_url(scheme, &parts), peer };
-        let site = extra::site(&parts.method, &parts.uri, &parts.headers, &self.region);
         let logs = matches!(site, Some(Site::Logs { .. }));
         let result = match site {
             Some(site) => self.site(site, &parts, &mut incoming, &known).await,
@@ -150,7 +153,7 @@ impl FrontDoor {
             "metrics" => (crate::metrics::CONTENT_TYPE, (self.metrics)()),
             _ => return None,
         };
-        if parts.method != Method::GET {
+        if parts.method != Method::GET && parts.method != Method::HEAD {
             return None;
         }
         let mut response = Response::new(ReplyBody::full(text));

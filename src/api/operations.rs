@@ -265,7 +265,8 @@ impl Lambda {
         let mut running = tokio::spawn(async move { run.run(request).await });
         let first = tokio::select! {
             biased;
-            chunk = streamed.recv() => chunk,
+            // Their end says nothing yet: what came of the invocation does.
+            Some(chunk) = streamed.recv() => Some(chunk),
             done = &mut running => {
                 let invoked = joined(done)?;
                 while let Ok(chunk) = streamed.try_recv() {

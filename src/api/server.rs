@@ -255,6 +255,10 @@ async fn http(
             () = told(&mut shutdown), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
+                // One that has not asked anything yet would be waited for.
+                if watchdog.asks_nothing_yet() {
+                    return;
+                }
             }
             () = shared.pressure.notified() => {
                 if watchdog.gives_way() {

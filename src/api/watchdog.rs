@@ -101,6 +101,11 @@ impl Watchdog {
         }
     }
 
+    /// Whether no request of this connection's has come whole: there is nothing to finish.
+    pub fn asks_nothing_yet(&self) -> bool {
+        !self.is_busy() && self.head.load(Ordering::Acquire)
+    }
+
     /// Whether another connection may have this one's place now.
     pub fn gives_way(&self) -> bool {
         let spent =

@@ -62,6 +62,9 @@ pub struct Args {
     /// Milliseconds before a sandbox is frozen after an invocation [default: 10]
     #[arg(long, env = "KENNEL_FREEZE_MS", value_name = "MS")]
     freeze_ms: Option<u64>,
+    /// Threads of the server itself [default: half as many as cores]
+    #[arg(long, env = "KENNEL_THREADS", value_name = "N")]
+    threads: Option<usize>,
     /// Sandboxes of each runtime in use that wait with the language up; 0 for none [default: 2]
     #[arg(long, env = "KENNEL_PREBOOT_COUNT", value_name = "N")]
     preboot: Option<usize>,
@@ -110,6 +113,7 @@ impl Args {
             memory_mb: self.memory_mb,
             idle_seconds: self.idle_seconds,
             freeze_ms: self.freeze_ms,
+            threads: self.threads,
             preboot: self.preboot,
             preboot_mb: self.preboot_mb,
             log_mb: self.log_mb,

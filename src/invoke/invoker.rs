@@ -70,8 +70,8 @@ struct FunctionState {
     running: Arc<AtomicU32>,
     reserved: Option<u32>,
     metrics: Arc<FunctionMetrics>,
-    /// By version.
-    versions: RwLock<HashMap<String, Arc<Version>>>,
+    /// By version. Shared as well: what runs asks here, when it ends, whether its version is still the one.
+    versions: Arc<RwLock<HashMap<String, Arc<Version>>>>,
     /// Instances of provisioned concurrency that are alive, by version.
     provisioned: Arc<Mutex<HashMap<String, Provision>>>,
 }
@@ -177,9 +177,10 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     ) -> Result<Invoked, ControlError> {
         let function = &version.function;
         let metrics = permit.function.metrics.clone();
-        let (mut ready, mut share, tag, cold) =
+        let (mut ready, mut share, mut tag, cold) =
             self.sandbox(&permit, &version, &request.request_id).await?;
         share.booted();
+        tag.gauge.set(SandboxState::Busy);
         let event = Request {
             request_id: request.request_id,
             payload: request.payload,
@@ -199,7 +200,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             Ok(())
         };
         let tag = Tag { platform: ready.platform, ..tag };
-        let used = executed.usage.memory_peak_bytes;
+        let used = executed.memory_peak_bytes;
         self.keep_or_end(&version, ready.instance, share, used, tag, &permit);
         drop(permit);
         if let Err(error) = logged {
@@ -338,7 +339,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             running: before.map(|s| s.running.clone()).unwrap_or_default(),
             reserved: record.reserved_concurrency,
             metrics: self.metrics.function(&record.name),
-            versions: RwLock::default(),
+            versions: before.map(|s| s.versions.clone()).unwrap_or_default(),
             provisioned: before.map(|s| s.provisioned.clone()).unwrap_or_default(),
         });
         functions.insert(record.name.clone(), state.clone());
@@ -628,7 +629,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             return Err(ControlError::new(ErrorKind::Service, text));
         }
         share.booted();
-        let used = instance.usage().memory_peak_bytes;
+        let used = instance.memory_peak();
         state.metrics.cold_start(took);
         let tag = Tag { fresh: Some(took), ..tag(version, gauge, platform, Some(token)) };
         self.pool.park(version.key.clone(), instance, share, used, tag);

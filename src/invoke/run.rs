@@ -42,8 +42,8 @@ pub struct Executed {
     pub duration: Duration,
     pub billed: Duration,
     pub init: Option<Duration>,
-    /// Of the sandbox's life so far.
-    pub usage: Usage,
+    /// Most memory at one time in the sandbox's life so far.
+    pub memory_peak_bytes: u64,
     pub bytes_in: u64,
     pub log_tail: Vec<u8>,
 }
@@ -203,14 +203,14 @@ impl<S: Sink> Ready<S> {
             instance.log.note(line);
         }
         note(instance, platform.end(id));
-        let usage = instance.usage();
+        let memory_peak_bytes = instance.memory_peak();
         let billed = lines::billed(duration);
         let report = lines::Report {
             request_id: id,
             duration,
             billed,
             memory_mb: function.memory.mib(),
-            max_memory_mb: usage.memory_peak_bytes.div_ceil(1 << 20),
+            max_memory_mb: memory_peak_bytes.div_ceil(1 << 20),
             init: self.report_init,
             status: status.as_line(),
         };
@@ -220,7 +220,7 @@ impl<S: Sink> Ready<S> {
         let log_tail = instance.log.tail();
         let init = self.report_init.take();
         self.began = None;
-        Executed { result, status, duration, billed, init, usage, bytes_in, log_tail }
+        Executed { result, status, duration, billed, init, memory_peak_bytes, bytes_in, log_tail }
     }
 }
 
@@ -235,7 +235,7 @@ impl Executed {
         degraded: Vec<String>,
         start: (&str, &str),
     ) -> Receipt {
-        let peak = life.memory_peak_bytes.max(self.usage.memory_peak_bytes);
+        let peak = life.memory_peak_bytes.max(self.memory_peak_bytes);
         Receipt {
             request_id,
             status: self.status.name().into(),
@@ -248,7 +248,7 @@ impl Executed {
             bytes_in: self.bytes_in,
             bytes_out: self.result.as_ref().map_or(0, |body| body.len() as u64),
             log_bytes,
-            peak_processes: life.pids_peak.max(self.usage.pids_peak),
+            peak_processes: life.pids_peak,
             out_of_memory_kills: life.oom_kills,
             start: start.0.into(),
             start_reason: start.1.into(),

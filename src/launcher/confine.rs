@@ -64,6 +64,8 @@ pub fn lasting_server_ids(data: &Path) -> (u32, u32) {
 pub fn become_server(ids: (u32, u32)) -> Result<(), ConfineError> {
     let privilege = |what| move |e: nix::Error| ConfineError::Privilege { what, source: e.into() };
     if sys::process::is_root() {
+        // While this may still be done; nothing could be gained from it later, but nothing is there to be wondered at.
+        caps::clear(None, caps::CapSet::Bounding).map_err(capabilities)?;
         let (uid, gid) = (ids.0.into(), nix::unistd::Gid::from_raw(ids.1));
         nix::unistd::setgroups(&[]).map_err(privilege("groups"))?;
         nix::unistd::setresgid(gid, gid, gid).map_err(privilege("gid 0"))?;
@@ -99,7 +101,6 @@ pub fn seal_server(folder: &Path) -> Result<(), ConfineError> {
 }
 
 fn seal_but(folder: &Path, readable: &[&str]) -> Result<(), ConfineError> {
-    // Without CAP_SETPCAP the bounding set stays; with no_new_privs nothing can be gained from it.
     caps::clear(None, caps::CapSet::Effective)
         .and_then(|()| caps::clear(None, caps::CapSet::Permitted))
         .map_err(capabilities)?;

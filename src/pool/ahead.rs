@@ -137,7 +137,7 @@ impl<S: Sink + Send + 'static> Ahead<S> {
             shelf.making = false;
             match made {
                 Ok(instance) => {
-                    let bytes = instance.usage().memory_peak_bytes;
+                    let bytes = instance.memory_peak();
                     shelf.ready.push((instance, bytes));
                 }
                 Err(error) => {

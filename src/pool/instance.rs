@@ -383,6 +383,11 @@ impl<S: Sink> Instance<S> {
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
     }
 
+    /// Most memory at one time so far, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        self.handle.files.memory_peak()
+    }
+
     /// What was used so far.
     pub fn usage(&self) -> Usage {
         self.handle.files.usage()

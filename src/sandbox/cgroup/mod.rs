@@ -16,8 +16,9 @@ mod v1;
 mod v2;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -504,6 +505,11 @@ impl ControlFiles {
         }
     }
 
+    /// Most memory at one time so far, in bytes; 0 where the kernel does not tell.
+    pub fn memory_peak(&self) -> u64 {
+        self.memory_peak.as_ref().and_then(|file| read_number(file, "")).unwrap_or(0)
+    }
+
     /// Reads what was used so far.
     pub fn usage(&self) -> Usage {
         let number = |file: &Option<File>, key: &str| {
@@ -546,10 +552,11 @@ impl ControlFiles {
 }
 
 /// The number after `key` in a file of `key value` lines, or the whole file's where `key` is empty.
-fn read_number(mut file: &File, key: &str) -> Option<u64> {
-    file.seek(SeekFrom::Start(0)).ok()?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
+fn read_number(file: &File, key: &str) -> Option<u64> {
+    // One call: these files are small, and read after every invocation.
+    let mut buffer = [0; 1024];
+    let length = file.read_at(&mut buffer, 0).ok()?;
+    let text = std::str::from_utf8(&buffer[..length]).ok()?;
     if key.is_empty() {
         return text.trim().parse().ok();
     }
