@@ -115,7 +115,7 @@ impl FrontDoor {
         {
             return response;
         }
-        let request_id = uuid::Uuid::new_v4().to_string();
+        let request_id = crate::invoke::request_id();
         let known = Known { request_id, base_url: base_url(scheme, &parts), peer };
         let logs = matches!(site, Some(Site::Logs { .. }));
         let result = match site {

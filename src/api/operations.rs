@@ -55,17 +55,8 @@ impl Operations for Lambda {
                 "Invoke" => self.invoke(input).await,
                 "InvokeAsync" => self.invoke_async(input).await,
                 "InvokeWithResponseStream" => self.invoke_with_response_stream(input).await,
-                _ => {
-                    if let Caller::Principal { arn } = &input.caller {
-                        return Err(unauthorized(arn, operation));
-                    }
-                    let base_url = input.base_url;
-                    let mut members = self.control(operation, input.members).await?;
-                    for value in members.values_mut() {
-                        self.sign_locations(value, &base_url);
-                    }
-                    Ok(Output::members(members))
-                }
+                // Apart, since all of them together are a large future, which an invocation would carry along.
+                _ => Box::pin(self.control(operation, input)).await,
             }
         })
     }
@@ -79,7 +70,19 @@ fn unauthorized(arn: &str, operation: &str) -> ControlError {
 }
 
 impl Lambda {
-    async fn control(
+    async fn control(&self, operation: &str, input: Input) -> Result<Output, ControlError> {
+        if let Caller::Principal { arn } = &input.caller {
+            return Err(unauthorized(arn, operation));
+        }
+        let base_url = input.base_url;
+        let mut members = self.control_members(operation, input.members).await?;
+        for value in members.values_mut() {
+            self.sign_locations(value, &base_url);
+        }
+        Ok(Output::members(members))
+    }
+
+    async fn control_members(
         &self,
         operation: &str,
         members: Map<String, Value>,

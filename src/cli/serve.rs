@@ -173,7 +173,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .collect();
     let ids = data.ids;
     // Before any other thread or socket exists. It removes the sockets at the end, which the server may not.
-    let at_end = move || sockets.iter().for_each(|path| drop(fs::remove_file(path)));
+    let at_end = move || sockets.iter().for_each(|path| remove_abandoned(path));
     let forked = launcher::fork(&table, at_end).map_err(Failure::host)?;
     let bind = |listen| bind(listen, ids);
     let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
@@ -224,6 +224,16 @@ fn default_data() -> PathBuf {
     home.join(".local/share/kennel")
 }
 
+/// Removes a socket that nobody listens on any more: what a killed server left, or our own at the end.
+fn remove_abandoned(path: &Path) {
+    let is_socket = |m: fs::Metadata| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type());
+    if fs::symlink_metadata(path).is_ok_and(is_socket)
+        && std::os::unix::net::UnixStream::connect(path).is_err()
+    {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// As many descriptors as the host allows: each sandbox has a dozen.
 fn raise_descriptors() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -245,13 +255,7 @@ fn bind(address: &Listen, ids: (u32, u32)) -> Result<Bound, Failure> {
             Ok(Bound::Tcp(listener))
         }
         Listen::Unix(path) => {
-            // A socket that nobody listens on any more is what a killed server left.
-            if std::os::unix::net::UnixStream::connect(path).is_err()
-                && fs::symlink_metadata(path)
-                    .is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()))
-            {
-                let _ = fs::remove_file(path);
-            }
+            remove_abandoned(path);
             let listener = UnixListener::bind(path).with_context(cannot).map_err(Failure::host)?;
             // As open as a port of this machine: every request is signed. The folder may be closed.
             fs::set_permissions(path, fs::Permissions::from_mode(0o666))

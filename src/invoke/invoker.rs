@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::service::{InvokeRequest, Invoked, Run, RunFuture};
 use super::{DEFAULT_PIDS, DEFAULT_TMP_MIB, Function, LogNames, Ready, Request, wanted_ahead};
@@ -82,6 +82,8 @@ struct Provision {
     /// Those that are being made included.
     alive: Arc<AtomicU32>,
     making: Arc<AtomicU32>,
+    /// After a failure none is made for a while.
+    failed: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A version ready to run.
@@ -111,6 +113,8 @@ impl<S> Drop for Permit<S> {
     }
 }
 
+/// How long provisioned concurrency rests after a sandbox for it could not be made.
+const PROVISION_REST: Duration = Duration::from_secs(30);
 /// The least that a function may have.
 const MIN_MEMORY_MIB: u32 = 128;
 
@@ -250,6 +254,16 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             };
             return Ok((ready, share, tag, false));
         }
+        // Apart: what a cold start needs, a warm one does not carry along.
+        Box::pin(self.new_sandbox(permit, version, request_id)).await
+    }
+
+    async fn new_sandbox(
+        &self,
+        permit: &Permit<S>,
+        version: &Version,
+        request_id: &str,
+    ) -> Result<(Ready<S>, Share<S>, Tag, bool), ControlError> {
         let function = &version.function;
         let Some(share) = self.pool.share(function.memory.bytes()).await else {
             permit.function.metrics.throttles.fetch_add(1, Ordering::Relaxed);
@@ -553,15 +567,18 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             let number = version.key.version.to_string();
             let provision = lock(&state.provisioned).entry(number.clone()).or_default().clone();
             let count = provision.alive.load(Ordering::Relaxed);
-            for _ in count..requested {
+            let rests = lock(&provision.failed).is_some_and(|at| at.elapsed() < PROVISION_REST);
+            for _ in count..if rests { count } else { requested } {
                 let (this, state, version) = (self.clone(), state.clone(), version.clone());
                 let token = Provisioned::new(provision.alive.clone());
                 let making = Provisioned::new(provision.making.clone());
+                let failed = provision.failed.clone();
                 tokio::spawn(async move {
                     let _making = making;
                     if let Err(error) = this.make_ahead(&state, &version, token).await {
                         let function = &version.function.name;
                         tracing::warn!(%error, function, "a provisioned sandbox could not be made");
+                        *lock(&failed) = Some(Instant::now());
                     }
                 });
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use environment::{FunctionEnvironment, LogNames, trace_id};
+pub use environment::{FunctionEnvironment, LogNames, request_id, trace_id};
 pub use errors::FunctionError;
 pub use receipt::Receipt;
 pub use run::{Executed, Ready, wanted_ahead};
