@@ -28,6 +28,8 @@ pub const DEFAULT_PREBOOT: usize = 2;
 pub const DEFAULT_PREBOOT_MB: u64 = 512;
 pub const DEFAULT_LOG_MB: u64 = 2048;
 pub const DEFAULT_LOG_STREAM_MB: u64 = 64;
+/// One a sandbox.
+pub const DEFAULT_LOG_STREAMS: usize = 20_000;
 /// Seconds before the first and the second retry of an asynchronous event whose function failed. Source: AWS Lambda
 /// developer guide, "Asynchronous invocation".
 pub const DEFAULT_RETRY_DELAYS_S: [u64; 2] = [60, 120];
@@ -115,6 +117,7 @@ pub struct File {
     pub preboot_mb: Option<u64>,
     pub log_mb: Option<u64>,
     pub log_stream_mb: Option<u64>,
+    pub log_streams: Option<usize>,
     pub retry_delays: Option<[u64; 2]>,
     pub strict_runtimes: Option<bool>,
     pub allow_degraded: Option<Vec<String>>,
@@ -145,6 +148,7 @@ pub struct Config {
     pub preboot_bytes: u64,
     pub log_bytes: u64,
     pub log_stream_bytes: u64,
+    pub log_streams: usize,
     pub retry_delays: [Duration; 2],
     pub strict_runtimes: bool,
     pub allow_degraded: Vec<String>,
@@ -184,6 +188,7 @@ impl File {
             preboot_mb: above.preboot_mb.or(self.preboot_mb),
             log_mb: above.log_mb.or(self.log_mb),
             log_stream_mb: above.log_stream_mb.or(self.log_stream_mb),
+            log_streams: above.log_streams.or(self.log_streams),
             retry_delays: above.retry_delays.or(self.retry_delays),
             strict_runtimes: above.strict_runtimes.or(self.strict_runtimes),
             allow_degraded: above.allow_degraded.or(self.allow_degraded),
@@ -245,6 +250,7 @@ impl File {
             preboot_bytes: megabytes(self.preboot_mb.unwrap_or(DEFAULT_PREBOOT_MB)),
             log_bytes: megabytes(self.log_mb.unwrap_or(DEFAULT_LOG_MB)),
             log_stream_bytes: megabytes(self.log_stream_mb.unwrap_or(DEFAULT_LOG_STREAM_MB)),
+            log_streams: self.log_streams.unwrap_or(DEFAULT_LOG_STREAMS),
             retry_delays: self
                 .retry_delays
                 .unwrap_or(DEFAULT_RETRY_DELAYS_S)

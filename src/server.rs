@@ -256,6 +256,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
     let limits = files::Limits {
         log_bytes: config.log_stream_bytes,
         total_bytes: config.log_bytes,
+        logs: config.log_streams,
         ..files::Limits::default()
     };
     let logs: Arc<dyn Logs> =

@@ -77,6 +77,9 @@ pub struct Args {
     /// MB of log that are kept of one sandbox [default: 64]
     #[arg(long, env = "KENNEL_LOG_STREAM_MB", value_name = "MB")]
     log_stream_mb: Option<u64>,
+    /// Log streams that are kept, one a sandbox; the oldest of ended sandboxes go [default: 20000]
+    #[arg(long, env = "KENNEL_LOG_STREAMS", value_name = "N")]
+    log_streams: Option<usize>,
     /// Seconds before the first and the second retry of an asynchronous event [default: 60,120]
     #[arg(long, env = "KENNEL_RETRY_DELAYS", value_name = "S,S", value_delimiter = ',', num_args = 1..=2)]
     retry_delays: Vec<u64>,
@@ -118,6 +121,7 @@ impl Args {
             preboot_mb: self.preboot_mb,
             log_mb: self.log_mb,
             log_stream_mb: self.log_stream_mb,
+            log_streams: self.log_streams,
             retry_delays,
             strict_runtimes: self.strict_runtimes.then_some(true),
             allow_degraded: some(&self.allow_degraded),

@@ -426,7 +426,16 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             system_log_level: record.logging.system_level.clone(),
         };
         let function = Arc::new(function);
-        lock(&self.made).push(Arc::downgrade(&function));
+        {
+            let mut made = lock(&self.made);
+            if made.len() == made.capacity() {
+                // Before it grows: as many as live, and as many again, at most.
+                made.retain(|function| function.strong_count() > 0);
+                let alive = made.len();
+                made.reserve(alive.max(64));
+            }
+            made.push(Arc::downgrade(&function));
+        }
         Ok(Version {
             kind: kind(&function),
             key: Key {

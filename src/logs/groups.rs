@@ -17,6 +17,8 @@ use super::stream::{HOLD, StreamSink};
 use crate::store::{Batch, Durability, KeysAndQueues, LogInfo, Logs, Revision, StoreError};
 
 const PREFIX: &str = "log-group/";
+/// Groups that are remembered to have a record. Beyond, all are forgotten, and each is looked up once more.
+const KNOWN: usize = 10_000;
 /// Logs that one look at the store brings.
 const PAGE: usize = 1000;
 /// A stream that was written to within this time counts as live, and is cut rather than removed.
@@ -188,6 +190,9 @@ impl Groups {
     fn know(&self, group: &str, known: bool) {
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known {
+            if all.len() >= KNOWN {
+                all.clear();
+            }
             all.insert(group.to_owned());
         } else {
             all.remove(group);
@@ -346,27 +351,32 @@ impl Groups {
             .limits
             .age
             .map(|age| now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
-        for info in self.all("").await? {
-            let Some((group, _)) = Self::split(&info.log) else { continue };
-            if !retention.contains_key(group) {
-                let record = self.get(group).await?;
-                if record.is_none() && self.stream_of(&info.log).await?.is_some() {
-                    // Its record could not be written when the stream began.
-                    self.ensure(group, info.created_ms).await?;
+        // A page at a time: there may be very many.
+        let mut page = self.logs.list("", None, PAGE).await?;
+        while let Some(last) = page.last().map(|info| info.log.clone()) {
+            for info in page {
+                let Some((group, _)) = Self::split(&info.log) else { continue };
+                if !retention.contains_key(group) {
+                    let record = self.get(group).await?;
+                    if record.is_none() && self.stream_of(&info.log).await?.is_some() {
+                        // Its record could not be written when the stream began.
+                        self.ensure(group, info.created_ms).await?;
+                    }
+                    retention.insert(group.to_owned(), record.and_then(|r| r.retention_days));
                 }
-                retention.insert(group.to_owned(), record.and_then(|r| r.retention_days));
+                let days = retention.get(group).copied().flatten();
+                let kept = days.map(|days| now_ms.saturating_sub(u64::from(days) * DAY_MS));
+                if let Some(before) = kept.max(oldest)
+                    && info.first_record_ms.unwrap_or(info.created_ms) < before
+                {
+                    self.logs.trim(&info.log, before).await?;
+                }
             }
-            let days = retention.get(group).copied().flatten();
-            let kept = days.map(|days| now_ms.saturating_sub(u64::from(days) * DAY_MS));
-            if let Some(before) = kept.max(oldest)
-                && info.first_record_ms.unwrap_or(info.created_ms) < before
-            {
-                self.logs.trim(&info.log, before).await?;
-            }
+            page = self.logs.list("", Some(&last), PAGE).await?;
         }
-        let mut logs = self.all("").await?;
-        let mut total: u64 = logs.iter().map(|info| info.bytes).sum();
+        let mut total = self.bytes().await?;
         if total > self.limits.total_bytes {
+            let mut logs = self.all("").await?;
             let target = self.limits.total_bytes - self.limits.total_bytes / 10;
             let last = |info: &LogInfo| info.last_record_ms.unwrap_or(info.created_ms);
             logs.sort_by_key(last);
@@ -386,6 +396,17 @@ impl Groups {
         }
         self.stored.store(total, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Bytes of all streams.
+    async fn bytes(&self) -> Result<u64, StoreError> {
+        let mut total = 0;
+        let mut page = self.logs.list("", None, PAGE).await?;
+        while let Some(last) = page.last() {
+            total += page.iter().map(|info| info.bytes).sum::<u64>();
+            page = self.logs.list("", Some(&last.log), PAGE).await?;
+        }
+        Ok(total)
     }
 
     /// Cuts the older half (by time) off streams that are written to now, the largest first, until they fit.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::capture::Sink;
 use super::groups::Groups;
 use super::platform::LogFormat;
-use crate::store::{Durability, StoreError};
+use crate::store::{Durability, Held, StoreError};
 
 /// Bytes of an event; a longer line is split. Source: AWS, CloudWatch Logs quotas.
 pub const EVENT_BYTES: usize = 256 << 10;
@@ -46,6 +46,8 @@ pub struct StreamSink {
     holds: bool,
     /// The first failure of this invocation.
     lost: Option<StoreError>,
+    /// Its log is not one that goes for others to come.
+    _held: Held,
 }
 
 impl fmt::Debug for StreamSink {
@@ -59,10 +61,12 @@ impl fmt::Debug for StreamSink {
 
 impl StreamSink {
     pub(super) fn new(groups: Arc<Groups>, group: &str, stream: &str, format: LogFormat) -> Self {
+        let log: Arc<str> = Groups::log_name(group, stream).into();
         Self {
+            _held: groups.logs.hold(&log),
             groups,
             group: group.into(),
-            log: Groups::log_name(group, stream).into(),
+            log,
             newlines: format == LogFormat::Text,
             partial: Vec::new(),
             events: Vec::new(),

@@ -6,6 +6,8 @@
 //! - What a crash leaves at the end of a segment and is no whole record is cut off when the log is first used again.
 //! - Bytes on the disk are bounded ([`Limits`]): a log by dropping its own oldest segments, all together by dropping
 //!   those of the largest logs first, then whole logs that were unused for longest.
+//! - So is the number of logs, as each has a folder, and a few hundred bytes of memory: those that were unused for
+//!   longest go, but none that is held.
 //! - Sequences are microseconds since the epoch when a log is made or taken up again, and count from there.
 //!
 //! One process has the folder: the lock of the data directory is [`super::sqlite`]'s, so that is opened first.
@@ -14,24 +16,24 @@
 
 mod log;
 mod name;
+mod room;
 mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 
-use self::log::Log;
-use super::{Durability, LogInfo, Logs, Record, StoreError, StoreFuture, io_error};
+use self::log::{Log, Shared};
+use super::{Durability, Held, LogInfo, Logs, Record, StoreError, StoreFuture, io_error};
 
 /// Files that are open for writing; the ones unused for longest are closed.
 const OPEN_FILES: usize = 256;
@@ -43,13 +45,15 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Bytes of all logs; exceeded for a moment while room is made.
     pub total_bytes: u64,
+    /// Logs; exceeded for a moment while room is made, and by as many as are held.
+    pub logs: usize,
     /// Bytes of a segment, at most a quarter of a log's: what is dropped at once.
     pub segment_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { log_bytes: 64 << 20, total_bytes: 2 << 30, segment_bytes: 4 << 20 }
+        Self { log_bytes: 64 << 20, total_bytes: 2 << 30, logs: 20_000, segment_bytes: 4 << 20 }
     }
 }
 
@@ -61,17 +65,22 @@ pub struct FileLogs {
 
 #[derive(Debug)]
 struct Inner {
-    root: PathBuf,
     limits: Limits,
+    shared: Arc<Shared>,
     /// Never held while a log's own lock is waited for; the other way round it may be.
-    logs: RwLock<BTreeMap<String, Arc<Log>>>,
+    logs: RwLock<BTreeMap<Arc<str>, Arc<Log>>>,
+    /// How many there are.
+    count: AtomicUsize,
+    /// How many there may be before room is made.
+    bound: AtomicUsize,
+    /// Logs that someone holds, and how many do.
+    held: Mutex<HashMap<Arc<str>, usize>>,
     /// Logs with an open file.
     open: Mutex<Vec<Weak<Log>>>,
     /// Counts uses.
     clock: AtomicU64,
     /// Above every sequence of logs that were removed.
     floor: AtomicU64,
-    total: Arc<AtomicU64>,
     making_room: AtomicBool,
 }
 
@@ -84,18 +93,20 @@ impl FileLogs {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(io_error("create", root))?;
         let mut logs = BTreeMap::new();
-        let total = Arc::default();
-        find(root, root, "", &total, &mut logs)?;
+        let shared = Arc::new(Shared { root: root.into(), total: AtomicU64::new(0) });
+        find(root, "", &shared, &mut logs)?;
         let clock = logs.values().map(|log| log.used.load(Ordering::Relaxed)).max();
         let segment_bytes = limits.segment_bytes.min(limits.log_bytes / 4);
         let inner = Inner {
-            root: root.into(),
             limits: Limits { segment_bytes, ..limits },
+            shared,
+            count: AtomicUsize::new(logs.len()),
+            bound: AtomicUsize::new(limits.logs),
             logs: RwLock::new(logs),
+            held: Mutex::default(),
             open: Mutex::default(),
             clock: AtomicU64::new(clock.unwrap_or_default()),
             floor: AtomicU64::new(0),
-            total,
             making_room: AtomicBool::new(false),
         };
         if inner.is_over() {
@@ -115,11 +126,10 @@ impl FileLogs {
 
 /// Fills in the logs of a folder; `before` is what the folders above have of the name.
 fn find(
-    root: &Path,
     folder: &Path,
     before: &str,
-    total: &Arc<AtomicU64>,
-    logs: &mut BTreeMap<String, Arc<Log>>,
+    shared: &Arc<Shared>,
+    logs: &mut BTreeMap<Arc<str>, Arc<Log>>,
 ) -> Result<(), StoreError> {
     let read = |e| io_error("read", folder)(e);
     for entry in fs::read_dir(folder).map_err(read)? {
@@ -130,11 +140,13 @@ fn find(
             continue;
         }
         if let Some(part) = part.strip_suffix(name::MORE) {
-            find(root, &entry.path(), &format!("{before}{part}"), total, logs)?;
+            find(&entry.path(), &format!("{before}{part}"), shared, logs)?;
         } else if let Some(name) = name::log(&format!("{before}{part}"))
-            && let Some(log) = Log::found(&name, root, entry.path(), total.clone())?
+            // Only what this driver made: a name has one folder.
+            && name::folder(&name).is_some_and(|own| shared.root.join(own) == entry.path())
+            && let Some(log) = Log::found(name.into(), &entry.path(), shared.clone())?
         {
-            logs.insert(name, Arc::new(log));
+            logs.insert(log.name.clone(), Arc::new(log));
         }
     }
     Ok(())
@@ -149,16 +161,19 @@ impl Inner {
         if let Some(log) = self.log(name) {
             return Ok(log);
         }
-        let Some(folder) = name::folder(name) else {
+        if name.is_empty() || name.len() > name::NAME_BYTES {
             let what =
                 format!("a log's name has 1 to {} bytes, not {}", name::NAME_BYTES, name.len());
             let error = io::Error::new(io::ErrorKind::InvalidFilename, what);
-            return Err(io_error("create a log in", &self.root)(error));
-        };
+            return Err(io_error("create a log in", &self.shared.root)(error));
+        }
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let name: Arc<str> = name.into();
         let floor = self.floor.load(Ordering::Relaxed);
-        let new = || Arc::new(Log::new(name, &self.root, &folder, floor, self.total.clone()));
-        Ok(logs.entry(name.into()).or_insert_with(new).clone())
+        let new = || Arc::new(Log::new(name.clone(), floor, self.shared.clone()));
+        let log = logs.entry(name.clone()).or_insert_with(new).clone();
+        self.count.store(logs.len(), Ordering::Relaxed);
+        Ok(log)
     }
 
     /// Appends; the log, and the sequence after the last record.
@@ -203,67 +218,20 @@ impl Inner {
 
     fn forget(&self, log: &Log, next: u64) {
         self.floor.fetch_max(next, Ordering::Relaxed);
-        self.logs.write().unwrap_or_else(PoisonError::into_inner).remove(&log.name);
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        logs.remove(&log.name);
+        self.count.store(logs.len(), Ordering::Relaxed);
     }
-
-    fn is_over(&self) -> bool {
-        self.total.load(Ordering::Relaxed) > self.limits.total_bytes
-    }
-
-    /// Drops segments until a twentieth is free. What cannot be dropped is left for the next time.
-    fn make_room(&self) {
-        let wanted = self.limits.total_bytes - self.limits.total_bytes / 20;
-        let enough = || self.total.load(Ordering::Relaxed) <= wanted;
-        let mut logs: Vec<Arc<Log>> = {
-            let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-            logs.values().cloned().collect()
-        };
-        let bytes = |log: &Arc<Log>| log.bytes.load(Ordering::Relaxed);
-        let used = |log: &Arc<Log>| log.used.load(Ordering::Relaxed);
-        // The largest gives a segment at a time, as long as it has one to give.
-        let place = |(i, log)| (bytes(log), Reverse(used(log)), i);
-        let mut by_size: BinaryHeap<_> = logs.iter().enumerate().map(place).collect();
-        while !enough()
-            && let Some((_, order, i)) = by_size.pop()
-        {
-            match logs[i].shrink() {
-                Ok(true) => by_size.push((bytes(&logs[i]), order, i)),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(log = logs[i].name, %error, "cannot make room"),
-            }
-        }
-        logs.sort_by_key(used);
-        for log in &logs {
-            if enough() {
-                return;
-            }
-            if let Err(error) = self.remove(log) {
-                tracing::warn!(log = log.name, %error, "cannot make room");
-            }
-        }
-    }
-}
-
-/// Makes room beside whatever else is done, once at a time.
-fn make_room(inner: &Arc<Inner>) {
-    if !inner.is_over() || inner.making_room.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let inner = inner.clone();
-    tokio::task::spawn_blocking(move || {
-        inner.make_room();
-        inner.making_room.store(false, Ordering::Release);
-    });
 }
 
 /// Waits until the log is on the disk up to `next`.
 async fn sync(log: Arc<Log>, next: u64) -> Result<(), StoreError> {
-    let mut synced = log.synced.clone().lock_owned().await;
+    let mut synced = log.synced().lock_owned().await;
     match synced.has(next) {
         Some(true) => Ok(()),
         Some(false) => {
             let error = io::Error::other("the sync that was shared failed");
-            Err(io_error("sync", log.folder())(error))
+            Err(io_error("sync", &log.folder())(error))
         }
         // The guard goes along: should nobody wait for it any more, the next one to come does.
         None => tokio::task::spawn_blocking(move || {
@@ -285,7 +253,7 @@ impl Logs for FileLogs {
     ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let (log, next) = self.inner.append(log, &records)?;
-            make_room(&self.inner);
+            room::make(&self.inner);
             match durability {
                 Durability::Written => Ok(()),
                 Durability::Durable => sync(log, next).await,
@@ -320,6 +288,10 @@ impl Logs for FileLogs {
             let Some(log) = self.inner.log(log) else { return Ok(()) };
             self.blocking(move |inner| inner.remove(&log)).await
         })
+    }
+
+    fn hold(&self, log: &str) -> Held {
+        Inner::hold(&self.inner, log)
     }
 
     fn list<'a>(

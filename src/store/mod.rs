@@ -25,6 +25,7 @@ pub mod memory;
 pub mod memory_logs;
 pub mod sqlite;
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -34,6 +35,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub type Revision = u64;
+/// What keeps a log until it is dropped.
+pub type Held = Box<dyn Any + Send + Sync>;
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 #[derive(Debug, thiserror::Error)]
@@ -234,6 +237,12 @@ pub trait Logs: Send + Sync + std::fmt::Debug {
 
     /// Drops a log with all its records; one that is not there is no error.
     fn remove<'a>(&'a self, log: &'a str) -> StoreFuture<'a, ()>;
+
+    /// Says that a log, there or not yet, is in use until what is given is dropped. A driver that drops logs to make
+    /// room drops others first. Does not keep anyone from removing or trimming it.
+    fn hold(&self, _log: &str) -> Held {
+        Box::new(())
+    }
 
     /// Logs whose name begins with `prefix`, in the order of their names, after `after` where given.
     fn list<'a>(

@@ -9,12 +9,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::Limits;
+use super::name;
 use super::segment::{self, HEADER_BYTES, Next, Records};
 use crate::pool::unix_ms;
 use crate::store::{StoreError, io_error};
@@ -52,18 +53,24 @@ pub(super) struct State {
     folder_dirty: bool,
 }
 
+/// What all logs share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub root: PathBuf,
+    /// Bytes of all logs.
+    pub total: AtomicU64,
+}
+
+/// There are as many as sandboxes were started lately, so what can be told from the name is not kept.
 #[derive(Debug)]
 pub(super) struct Log {
-    pub name: String,
-    root: PathBuf,
-    folder: PathBuf,
+    pub name: Arc<str>,
+    shared: Arc<Shared>,
     state: Mutex<State>,
-    /// Held while a sync is under way: those that wait find it done for them.
-    pub synced: Arc<tokio::sync::Mutex<Synced>>,
+    /// Held while a sync is under way: those that wait find it done for them. Made by the first that syncs.
+    synced: OnceLock<Arc<tokio::sync::Mutex<Synced>>>,
     /// On the disk; a copy for those who only compare.
     pub bytes: AtomicU64,
-    /// Bytes of all logs.
-    total: Arc<AtomicU64>,
     /// Orders logs by their last use.
     pub used: AtomicU64,
 }
@@ -109,40 +116,44 @@ fn first_sequence() -> u64 {
 
 impl Log {
     /// A log that is not on the disk yet; its sequences are above `floor`.
-    pub fn new(name: &str, root: &Path, folder: &Path, floor: u64, total: Arc<AtomicU64>) -> Self {
+    pub fn new(name: Arc<str>, floor: u64, shared: Arc<Shared>) -> Self {
         let state = State {
             loaded: true,
             created_ms: unix_ms(SystemTime::now()),
             next: first_sequence().max(floor),
             ..State::default()
         };
-        Self::with(name, root, root.join(folder), state, total)
+        Self::with(name, state, shared)
     }
 
-    fn with(name: &str, root: &Path, folder: PathBuf, state: State, total: Arc<AtomicU64>) -> Self {
+    fn with(name: Arc<str>, state: State, shared: Arc<Shared>) -> Self {
         let (bytes, used) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (name, root, synced) = (name.into(), root.into(), Arc::default());
-        let log = Self { name, root, folder, state: Mutex::default(), synced, bytes, total, used };
+        let synced = OnceLock::new();
+        let log = Self { name, shared, state: Mutex::default(), synced, bytes, used };
         log.note_bytes(&state);
         *log.lock() = state;
         log
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn folder(&self) -> PathBuf {
+        // Only names that have a folder become logs.
+        self.shared.root.join(name::folder(&self.name).unwrap_or_default())
+    }
+
+    pub fn synced(&self) -> Arc<tokio::sync::Mutex<Synced>> {
+        self.synced.get_or_init(Arc::default).clone()
     }
 
     /// The log of a folder, by its files' names and sizes alone; none where it has no segment.
     pub fn found(
-        name: &str,
-        root: &Path,
-        folder: PathBuf,
-        total: Arc<AtomicU64>,
+        name: Arc<str>,
+        folder: &Path,
+        shared: Arc<Shared>,
     ) -> Result<Option<Self>, StoreError> {
-        let read = |e| io_error("read", &folder)(e);
-        let mut segments = Vec::new();
+        let read = |e| io_error("read", folder)(e);
+        let mut segments = Vec::with_capacity(1);
         let mut modified = SystemTime::UNIX_EPOCH;
-        for entry in fs::read_dir(&folder).map_err(read)? {
+        for entry in fs::read_dir(folder).map_err(read)? {
             let entry = entry.map_err(read)?;
             let file = entry.file_name();
             let Some(file) = file.to_str() else { continue };
@@ -164,12 +175,12 @@ impl Log {
             });
         }
         if segments.is_empty() {
-            let _ = fs::remove_dir(&folder); // was being made or removed
+            let _ = fs::remove_dir(folder); // was being made or removed
             return Ok(None);
         }
         segments.sort_by_key(|segment| segment.first);
         let state = State { segments: segments.into(), ..State::default() };
-        let log = Self::with(name, root, folder, state, total);
+        let log = Self::with(name, state, shared);
         // Before all that are used from now on.
         log.used.store(unix_ms(modified), Ordering::Relaxed);
         Ok(Some(log))
@@ -188,14 +199,14 @@ impl Log {
     }
 
     fn path(&self, first: u64) -> PathBuf {
-        self.folder.join(file_name(first))
+        self.folder().join(file_name(first))
     }
 
     fn note_bytes(&self, state: &State) {
         let now = state.segments.iter().map(|s| s.bytes).sum::<u64>();
         let before = self.bytes.swap(now, Ordering::Relaxed);
         // Wraps around where it became less, and so does the sum.
-        self.total.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        self.shared.total.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// The state, with torn ends cut off; none if the log is gone.
@@ -283,7 +294,7 @@ impl Log {
         for (sequence, (time_ms, body)) in (state.next..).zip(records) {
             if !segment::push(&mut bytes, sequence, *time_ms, body) {
                 let error = io::Error::from(io::ErrorKind::FileTooLarge);
-                return Err(io_error("write", &self.folder)(error));
+                return Err(io_error("write", &self.folder())(error));
             }
         }
         let added = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -295,10 +306,10 @@ impl Log {
             self.begin_segment(state)?;
         }
         let Some(segment) = state.segments.back_mut() else { return Err(StoreError::Closed) };
-        let path = self.folder.join(file_name(segment.first));
         let file = match &state.file {
             Some(file) => file.clone(),
             None => {
+                let path = self.path(segment.first);
                 let file = File::options().write(true).open(&path);
                 state.file.insert(Arc::new(file.map_err(io_error("open", &path))?)).clone()
             }
@@ -309,7 +320,7 @@ impl Log {
         if let Err(error) = file.write_all_at(&bytes, segment.bytes) {
             // What was half written is no record. If even this fails, the next append or start writes or cuts there.
             let _ = file.set_len(segment.bytes);
-            return Err(io_error("write", &path)(error));
+            return Err(io_error("write", &self.path(segment.first))(error));
         }
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
         if let (Some(first), Some(last)) = (records.first(), records.last()) {
@@ -331,12 +342,13 @@ impl Log {
     }
 
     fn begin_segment(&self, state: &mut State) -> Result<(), StoreError> {
-        let path = self.path(state.next);
+        let folder = self.folder();
+        let path = folder.join(file_name(state.next));
         let create = || File::options().write(true).create_new(true).mode(0o600).open(&path);
         let file = match create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-                made.map_err(io_error("create", &self.folder))?;
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                made.map_err(io_error("create", &folder))?;
                 create()
             }
             other => other,
@@ -348,6 +360,9 @@ impl Log {
         }
         let (first, bytes) = (state.next, HEADER_BYTES);
         let segment = Segment { first, bytes, first_ms: None, dirty: true, index: Vec::new() };
+        if state.segments.is_empty() {
+            state.segments.reserve_exact(1); // most logs never have another
+        }
         state.segments.push_back(segment);
         state.file = Some(Arc::new(file));
         state.folder_dirty = true;
@@ -416,8 +431,11 @@ impl Log {
                 Err(error) => return Err(io_error("open", &path)(error)),
             }
         }
-        let folders = self.folder.ancestors().take_while(|path| path.starts_with(&self.root));
-        for path in folders.filter(|_| folder) {
+        if !folder {
+            return Ok(());
+        }
+        let folder = self.folder();
+        for path in folder.ancestors().take_while(|path| path.starts_with(&self.shared.root)) {
             match File::open(path) {
                 Ok(file) => file.sync_all().map_err(io_error("sync", path))?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

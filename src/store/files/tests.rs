@@ -1,6 +1,7 @@
 //! What only this driver promises: files that outlive crashes, and stay within bounds.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -175,7 +176,12 @@ async fn a_log_keeps_within_its_limit() {
 #[tokio::test]
 async fn all_logs_keep_within_theirs() {
     let root = TempDir::new().unwrap();
-    let limits = Limits { log_bytes: 1 << 20, total_bytes: 100_000, segment_bytes: 5000 };
+    let limits = Limits {
+        log_bytes: 1 << 20,
+        total_bytes: 100_000,
+        segment_bytes: 5000,
+        ..Limits::default()
+    };
     let logs = FileLogs::open(root.path(), limits).unwrap();
     let body = "x".repeat(900);
     for log in ["small-1", "small-2"] {
@@ -184,27 +190,17 @@ async fn all_logs_keep_within_theirs() {
     for _ in 0..300 {
         append(&logs, "large", &[&body]).await;
     }
-    let total = || logs.inner.total.load(Ordering::Relaxed);
-    let settle = async || {
-        let settled = || !logs.inner.is_over() && !logs.inner.making_room.load(Ordering::Acquire);
-        while !settled() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    settle().await;
+    let total = || logs.inner.shared.total.load(Ordering::Relaxed);
+    settle(&logs).await;
     assert_eq!(total(), on_disk(root.path()));
-    let names = async || {
-        let found = logs.list("", None, 1000).await.unwrap();
-        found.into_iter().map(|info| info.log).collect::<Vec<_>>()
-    };
-    assert_eq!(names().await, ["large", "small-1", "small-2"], "only the large one gave");
+    assert_eq!(names(&logs).await, ["large", "small-1", "small-2"], "only the large one gave");
     // Many of one segment each: whole logs go, and the one unused for longest first.
     append(&logs, "small-1", &["in use"]).await;
     for i in 0..150 {
         append(&logs, &format!("log-{i:03}"), &[&body]).await;
-        settle().await;
+        settle(&logs).await;
     }
-    let left = names().await;
+    let left = names(&logs).await;
     assert!(left.contains(&"log-149".into()) && !left.contains(&"small-2".into()), "{left:?}");
     assert_eq!(total(), on_disk(root.path()));
     assert!(total() <= 100_000);
@@ -214,6 +210,140 @@ async fn all_logs_keep_within_theirs() {
     let logs = FileLogs::open(root.path(), limits).unwrap();
     assert!(on_disk(root.path()) <= 10_000);
     assert_eq!(bodies(&logs, "log-149").await, [body]);
+}
+
+/// Waits until there is room.
+async fn settle(logs: &FileLogs) {
+    while logs.inner.is_over() || logs.inner.making_room.load(Ordering::Acquire) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+async fn names(logs: &FileLogs) -> Vec<String> {
+    let found = logs.list("", None, usize::MAX).await.unwrap();
+    found.into_iter().map(|info| info.log).collect()
+}
+
+fn folders(root: &Path) -> usize {
+    fs::read_dir(root).unwrap().count()
+}
+
+#[tokio::test]
+async fn logs_are_not_many() {
+    let root = TempDir::new().unwrap();
+    let limits = Limits { logs: 100, ..Limits::default() };
+    let logs = FileLogs::open(root.path(), limits).unwrap();
+    let name = |i: usize| format!("log-{i:03}");
+    // One is held before it is there, one is held twice; one is used all the time.
+    let (before, held, twice) = (logs.hold("held"), logs.hold("twice"), logs.hold("twice"));
+    for log in ["held", "twice"] {
+        append(&logs, log, &["kept"]).await;
+    }
+    for i in 0..300 {
+        append(&logs, &name(i), &["one"]).await;
+        append(&logs, "used", &["again"]).await;
+        settle(&logs).await;
+        assert!(logs.inner.logs.read().unwrap().len() <= 100);
+    }
+    let left = names(&logs).await;
+    assert!((95..=100).contains(&left.len()), "{}", left.len());
+    let first = 300 - (left.len() - 3);
+    let newest = (first..300).map(name).chain(["held", "twice", "used"].map(String::from));
+    let mut newest: Vec<String> = newest.collect();
+    newest.sort();
+    assert_eq!(left, newest, "the newest, the held, and the used");
+    assert_eq!(folders(root.path()), left.len());
+    assert_eq!(bodies(&logs, "held").await, ["kept"]);
+    assert_eq!(bodies(&logs, "used").await.len(), 300);
+
+    // Not held any more, by the last one.
+    drop((before, held));
+    for i in 300..410 {
+        append(&logs, &name(i), &["one"]).await;
+        settle(&logs).await;
+    }
+    let left = names(&logs).await;
+    assert!(!left.contains(&"held".into()) && left.contains(&"twice".into()), "{left:?}");
+    drop(twice);
+    assert!(logs.inner.held.lock().unwrap().is_empty());
+
+    // Also when the limit was set lower meanwhile.
+    drop(logs);
+    let logs = FileLogs::open(root.path(), Limits { logs: 20, ..limits }).unwrap();
+    assert_eq!((names(&logs).await.len(), folders(root.path())), (19, 19));
+    assert_eq!(bodies(&logs, &name(409)).await, ["one"]);
+}
+
+#[tokio::test]
+async fn what_is_held_may_be_more() {
+    let root = TempDir::new().unwrap();
+    let limits = Limits { logs: 10, ..Limits::default() };
+    let logs = FileLogs::open(root.path(), limits).unwrap();
+    let mut held = Vec::new();
+    for i in 0..40 {
+        let name = format!("held-{i}");
+        held.push(logs.hold(&name));
+        append(&logs, &name, &["one"]).await;
+        settle(&logs).await;
+    }
+    assert_eq!(names(&logs).await.len(), 40);
+    // It is not looked for room at each append meanwhile.
+    let bound = logs.inner.bound.load(Ordering::Relaxed);
+    assert!((40..=42).contains(&bound), "{bound}");
+    drop(held);
+    for i in 0..3 {
+        append(&logs, &format!("new-{i}"), &["one"]).await;
+    }
+    settle(&logs).await;
+    let left = names(&logs).await;
+    assert!(left.len() <= 10 && left.contains(&"new-2".into()), "{left:?}");
+    assert_eq!(logs.inner.bound.load(Ordering::Relaxed), 10);
+    // Who removes a log by name is not kept from it.
+    let held = logs.hold("new-2");
+    logs.remove("new-2").await.unwrap();
+    assert!(!names(&logs).await.contains(&"new-2".into()));
+    append(&logs, "new-2", &["back"]).await;
+    assert_eq!(bodies(&logs, "new-2").await, ["back"]);
+    drop(held);
+}
+
+#[tokio::test]
+async fn bytes_take_what_is_held_last() {
+    let root = TempDir::new().unwrap();
+    let limits = Limits { total_bytes: 20_000, ..Limits::default() };
+    let logs = FileLogs::open(root.path(), limits).unwrap();
+    let _held = logs.hold("held");
+    let body = "x".repeat(900);
+    append(&logs, "held", &[&body]).await;
+    for i in 0..60 {
+        append(&logs, &format!("log-{i}"), &[&body]).await;
+        settle(&logs).await;
+    }
+    assert!(names(&logs).await.contains(&"held".into()));
+    let all: Vec<_> = (0..60).map(|i| logs.hold(&format!("log-{i}"))).collect();
+    append(&logs, "new", &[&"y".repeat(19_000)]).await;
+    settle(&logs).await;
+    assert!(on_disk(root.path()) <= 20_000, "even held ones then");
+    drop(all);
+}
+
+/// A folder that means the name of another one is nobody's.
+#[tokio::test]
+async fn a_name_has_one_folder() {
+    let root = TempDir::new().unwrap();
+    let logs = open(root.path());
+    append(&logs, "a/b", &["one"]).await;
+    drop(logs);
+    let (own, other) = (root.path().join("a%2Fb"), root.path().join("a%2fb"));
+    fs::create_dir(&other).unwrap();
+    for entry in fs::read_dir(&own).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), other.join(entry.file_name())).unwrap();
+    }
+    let logs = open(root.path());
+    assert_eq!(names(&logs).await, ["a/b"]);
+    logs.remove("a/b").await.unwrap();
+    assert!(!own.exists() && other.exists());
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Log {
         let mut first_record_ms = None;
         for segment in &mut state.segments {
             if segment.first_ms.is_none() && segment.bytes > HEADER_BYTES {
-                let path = self.folder.join(file_name(segment.first));
+                let path = self.folder().join(file_name(segment.first));
                 let file = File::open(&path).map_err(io_error("open", &path))?;
                 let mut records = Records::new(&file, HEADER_BYTES, segment.bytes);
                 if let Next::Record(record) = records.next().map_err(io_error("read", &path))? {
@@ -108,7 +108,7 @@ impl Log {
             }
         }
         Ok(Some(LogInfo {
-            log: self.name.clone(),
+            log: self.name.as_ref().to_owned(),
             created_ms: state.created_ms,
             first_record_ms,
             last_record_ms: state.last_ms,

@@ -79,9 +79,10 @@ impl Log {
         let Some(segment) = state.segments.front_mut() else { return Ok(()) };
         let length = usize::try_from(segment.bytes - at).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
-        let old = self.folder.join(file_name(segment.first));
+        let folder = self.folder();
+        let old = folder.join(file_name(segment.first));
         file.read_exact_at(&mut bytes, at).map_err(io_error("read", &old))?;
-        let new = self.folder.join(file_name(first));
+        let new = folder.join(file_name(first));
         let temporary = new.with_extension("tmp");
         let write = || {
             let mut options = File::options();
@@ -92,7 +93,7 @@ impl Log {
             // The old one may be on the disk, so this must be before the other goes.
             file.sync_data()?;
             fs::rename(&temporary, &new)?;
-            File::open(&self.folder)?.sync_all()
+            File::open(&folder)?.sync_all()
         };
         if let Err(error) = write() {
             let _ = fs::remove_file(&temporary);
@@ -130,13 +131,15 @@ impl Log {
         while !state.segments.is_empty() {
             self.drop_oldest(state)?;
         }
-        match fs::remove_dir_all(&self.folder) {
+        let folder = self.folder();
+        // Segments that were put aside may be left in it: seldom, so that is the second thing to try.
+        match fs::remove_dir(&folder).or_else(|_| fs::remove_dir_all(&folder)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &self.folder)(error));
+                return Err(io_error("remove", &folder)(error));
             }
             _ => {}
         }
-        let above = self.folder.ancestors().skip(1).take_while(|path| *path != self.root);
+        let above = folder.ancestors().skip(1).take_while(|path| *path != self.shared.root);
         for path in above {
             if fs::remove_dir(path).is_err() {
                 break; // others are in it
