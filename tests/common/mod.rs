@@ -504,9 +504,10 @@ pub fn tmp_image(pid: u32) -> Option<(String, String)> {
     Some((device, backing))
 }
 
-/// What is behind a loop device now.
+/// What is behind a loop device now, with the number that each attachment of it has: an inode's is used again soon.
 pub fn backing_file(device: &str) -> Option<String> {
-    fs::read_to_string(format!("/sys/dev/block/{device}/loop/backing_file")).ok()
+    let read = |file| fs::read_to_string(format!("/sys/dev/block/{device}/{file}")).ok();
+    Some(format!("{} {}", read("loop/backing_file")?.trim_end(), read("diskseq")?.trim_end()))
 }
 
 /// Mounts of this namespace with `text` in them.
