@@ -44,6 +44,8 @@ pub struct Invoker<S> {
     metrics: Arc<Metrics>,
     /// By function name.
     functions: RwLock<HashMap<String, Arc<FunctionState>>>,
+    /// What waiting sandboxes the functions can claim, by function name.
+    kinds: Mutex<HashMap<String, Kind>>,
     /// Executions that no reservation covers.
     unreserved: AtomicU32,
     /// By function name, and their sum.
@@ -141,6 +143,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             logbook,
             metrics,
             functions: RwLock::default(),
+            kinds: Mutex::default(),
             unreserved: AtomicU32::new(0),
             reservations: Mutex::default(),
             reserved: AtomicU32::new(0),
@@ -466,8 +469,24 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     /// Wants sandboxes ahead for what a function would need now.
     fn want_ahead(&self, snapshot: &Arc<Snapshot>) {
         let version = self.make_version(snapshot, &snapshot.latest);
-        if let Ok(Version { kind: Ok(kind), .. }) = version {
+        let kind = version.ok().and_then(|version| version.kind.ok());
+        if let Some(kind) = kind {
             self.ahead.want(kind);
+        }
+        self.note_kind(&snapshot.function.name, kind);
+    }
+
+    fn note_kind(&self, name: &str, kind: Option<Kind>) {
+        let mut kinds = lock(&self.kinds);
+        let before = match kind {
+            Some(kind) => kinds.insert(name.to_owned(), kind),
+            None => kinds.remove(name),
+        };
+        // Nobody needs what the last function of its kind needed.
+        if let Some(before) = before
+            && !kinds.values().any(|kind| *kind == before)
+        {
+            self.ahead.unwant(before);
         }
     }
 
@@ -489,8 +508,9 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         };
         let reserved = snapshot.as_ref().and_then(|s| s.function.reserved_concurrency);
         self.note_reserved(name, reserved);
-        if let Some(snapshot) = &snapshot {
-            self.want_ahead(snapshot);
+        match &snapshot {
+            Some(snapshot) => self.want_ahead(snapshot),
+            None => self.note_kind(name, None),
         }
         let before = {
             let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);

@@ -48,6 +48,8 @@ struct Shelf<S> {
     making: bool,
     claims: VecDeque<Instant>,
     asked: Instant,
+    /// Some function is of this kind.
+    wanted: bool,
     rests_until: Option<Instant>,
 }
 
@@ -80,12 +82,22 @@ impl<S: Sink + Send + 'static> Ahead<S> {
             making: false,
             claims: VecDeque::new(),
             asked: Instant::now(),
+            wanted: true,
             rests_until: None,
         });
         shelf.asked = Instant::now();
+        shelf.wanted = true;
         if shelf.ready.len() < self.limits.base {
             self.wanted.notify_one();
         }
+    }
+
+    /// No function of this kind exists any more.
+    pub fn unwant(&self, kind: Kind) {
+        if let Some(shelf) = self.shelves().get_mut(&kind) {
+            shelf.wanted = false;
+        }
+        self.wanted.notify_one();
     }
 
     /// One that waits, for good.
@@ -152,7 +164,7 @@ impl<S: Sink + Send + 'static> Ahead<S> {
         while shelf.claims.front().is_some_and(|at| at.elapsed() > WINDOW) {
             shelf.claims.pop_front();
         }
-        if shelf.asked.elapsed() > self.limits.forget {
+        if !shelf.wanted || shelf.asked.elapsed() > self.limits.forget {
             return 0;
         }
         (self.limits.base + shelf.claims.len()).min(self.limits.most)
@@ -193,7 +205,9 @@ impl<S: Sink + Send + 'static> Ahead<S> {
                 }
             }
             shelves.retain(|_, s| {
-                s.making || !s.ready.is_empty() || s.asked.elapsed() <= self.limits.forget
+                s.making
+                    || !s.ready.is_empty()
+                    || (s.wanted && s.asked.elapsed() <= self.limits.forget)
             });
         }
         for (instance, _) in over {
