@@ -416,6 +416,20 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn what_it_is_for_is_told_once_and_only_to_who_waits_for_it() {
+        let (session, mut events) = Session::ahead();
+        let early =
+            tokio::time::timeout(std::time::Duration::from_millis(5), session.claim()).await;
+        assert!(early.is_err(), "nothing is known yet");
+        assert_eq!(events.recv().await, Some(Event::Waiting));
+        session.give(Bytes::from_static(b"{}"));
+        assert_eq!(session.claim().await, Ok(Bytes::from_static(b"{}")));
+        assert_eq!(session.claim().await, Err(Refusal::NothingToClaim));
+        let (session, _events) = Session::new();
+        assert_eq!(session.claim().await, Err(Refusal::NothingToClaim));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn init_error_only_before_next() {
         let (session, _events) = Session::new();
         session.init_error("T".into(), Bytes::new()).await.unwrap();
