@@ -171,8 +171,6 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     die_with_parent().stage("parent death")?;
     nix::sys::prctl::set_no_new_privs().map_err(|e| failed("prctl", e)).stage("no_new_privs")?;
     restrict_paths(spec).stage("landlock")?;
-    // Only now: what the launcher has open for other sandboxes may be more than a function may have.
-    set_rlimits().stage("rlimits")?;
     std::env::set_current_dir(&spec.cwd)
         .map_err(|e| failed(&spec.cwd.display().to_string(), e))
         .stage("working directory")?;
@@ -329,6 +327,15 @@ fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! 
     // Everything else is closed by exec; the report too, which tells the launcher that it happened.
     if let Err(error) = sys::process::close_range_from(3, true) {
         fail("close_range", error.raw_os_error().unwrap_or(libc::EIO));
+    }
+    // Only now: what the launcher had open for other sandboxes, and this process with it, may be more than a function may
+    // have.
+    if let Err(Failed { what, source }) = set_rlimits() {
+        if let Some(report) = &report {
+            let errno = source.raw_os_error().unwrap_or(libc::EIO);
+            let _ = Report::Failed { stage: "rlimits".into(), what, errno }.send(report, &[]);
+        }
+        sys::process::exit_now(1);
     }
     sys::process::reset_signals();
     let environment: Vec<CString> =

@@ -82,7 +82,7 @@ impl Inner {
     /// Drops segments, then logs, until a twentieth of what was exceeded is free. What cannot be dropped is left for the
     /// next time.
     pub fn make_room(&self) {
-        let most_bytes = match self.limits.total_bytes {
+        let mut most_bytes = match self.limits.total_bytes {
             most if self.has_too_many_bytes() => most - most / 20,
             _ => u64::MAX,
         };
@@ -91,46 +91,48 @@ impl Inner {
             _ => usize::MAX,
         };
         let logs = self.all();
-        if most_bytes < u64::MAX {
-            self.shrink(&logs, most_bytes);
+        if most_bytes < u64::MAX && self.shrink(&logs, most_bytes) {
+            // What is appended from here on is no reason to drop whole logs.
+            most_bytes = u64::MAX;
         }
-        self.remove_unused(&logs, most_bytes, most_logs);
-        // Where the rest is held, there is nothing to look for before there are more.
-        let left = self.held().len();
-        self.bound.store(self.limits.logs.max(left + left / 20), Ordering::Relaxed);
+        let stay = self.remove_unused(&logs, most_bytes, most_logs);
+        // Where so many cannot go, there is nothing to look for before there are more.
+        self.bound.store(self.limits.logs.max(stay + stay / 20), Ordering::Relaxed);
     }
 
-    /// The largest gives a segment at a time, as long as it has one to give.
-    fn shrink(&self, logs: &[Arc<Log>], most_bytes: u64) {
+    /// The largest gives a segment at a time, as long as it has one to give. Whether that was enough.
+    fn shrink(&self, logs: &[Arc<Log>], most_bytes: u64) -> bool {
         let bytes = |log: &Arc<Log>| log.bytes.load(Ordering::Relaxed);
         let used = |log: &Arc<Log>| log.used.load(Ordering::Relaxed);
         let place = |(i, log)| (bytes(log), Reverse(used(log)), i);
         let mut by_size: BinaryHeap<_> = logs.iter().enumerate().map(place).collect();
-        while self.shared.total.load(Ordering::Relaxed) > most_bytes
-            && let Some((_, order, i)) = by_size.pop()
-        {
+        while self.shared.total.load(Ordering::Relaxed) > most_bytes {
+            let Some((_, order, i)) = by_size.pop() else { return false };
             match logs[i].shrink() {
                 Ok(true) => by_size.push((bytes(&logs[i]), order, i)),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(log = &*logs[i].name, %error, "cannot make room"),
             }
         }
+        true
     }
 
-    /// Drops logs, unused for longest first. One that is held goes for bytes alone, and last.
-    fn remove_unused(&self, logs: &[Arc<Log>], most_bytes: u64, most_logs: usize) {
+    /// Drops logs, unused for longest first. One that is held goes for bytes alone, and last. How many there are that
+    /// cannot go for the number of logs.
+    fn remove_unused(&self, logs: &[Arc<Log>], most_bytes: u64, most_logs: usize) -> usize {
         let candidate = |(place, log): (usize, &Arc<Log>)| {
             let held = self.held().contains_key(&*log.name);
             Candidate { held, used: log.used.load(Ordering::Relaxed), place }
         };
         let mut candidates: Vec<Candidate> = logs.iter().enumerate().map(candidate).collect();
         candidates.sort_unstable();
+        let mut stay = candidates.iter().filter(|candidate| candidate.held).count();
         for Candidate { held, used, place } in candidates {
             let log = &logs[place];
             let bytes_fit = self.shared.total.load(Ordering::Relaxed) <= most_bytes;
             let logs_fit = self.count.load(Ordering::Relaxed) <= most_logs;
             if bytes_fit && (logs_fit || held) {
-                return;
+                break;
             }
             // It is in use again.
             if !held
@@ -141,8 +143,10 @@ impl Inner {
             }
             if let Err(error) = self.remove(log) {
                 tracing::warn!(log = &*log.name, %error, "cannot make room");
+                stay += usize::from(!held);
             }
         }
+        stay
     }
 }
 

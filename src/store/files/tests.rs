@@ -308,6 +308,27 @@ async fn what_is_held_may_be_more() {
 }
 
 #[tokio::test]
+async fn what_cannot_go_is_not_tried_at_each_append() {
+    let root = TempDir::new().unwrap();
+    let logs = open(root.path());
+    for i in 0..20 {
+        append(&logs, &format!("log-{i}"), &["one"]).await;
+        let segment = segments(root.path(), &format!("log-{i}")).pop().unwrap();
+        fs::remove_file(&segment).unwrap();
+        fs::create_dir(&segment).unwrap();
+    }
+    drop(logs);
+    let logs = FileLogs::open(root.path(), Limits { logs: 10, ..Limits::default() }).unwrap();
+    assert_eq!(logs.inner.logs.read().unwrap().len(), 20);
+    assert!(!logs.inner.is_over());
+    for i in 0..2 {
+        append(&logs, &format!("new-{i}"), &["one"]).await;
+    }
+    settle(&logs).await;
+    assert_eq!(logs.inner.logs.read().unwrap().len(), 20, "the others still can");
+}
+
+#[tokio::test]
 async fn bytes_take_what_is_held_last() {
     let root = TempDir::new().unwrap();
     let limits = Limits { total_bytes: 20_000, ..Limits::default() };
