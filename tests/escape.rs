@@ -9,50 +9,15 @@ mod common;
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{children, sandboxes, skip, wait_for};
-use serde::Deserialize;
+use common::probes::{self, Targets, matches, said};
+use common::{children, wait_for};
 
 const KENNEL: &str = env!("CARGO_BIN_EXE_kennel");
-
-#[derive(Deserialize)]
-struct Table {
-    row: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    what: String,
-    probe: String,
-    #[serde(default)]
-    args: Vec<String>,
-    outside_args: Option<Vec<String>>,
-    outside: String,
-    inside: String,
-}
-
-/// Compiles the probe; `None` where that cannot be.
-fn probe(folder: &Path) -> Option<PathBuf> {
-    if !sandboxes() {
-        return None;
-    }
-    let out = folder.join("probe");
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probes/build");
-    let status = Command::new(build).arg(&out).status();
-    if !status.is_ok_and(|s| s.success()) {
-        skip("the probe program cannot be compiled (Debian: gcc, libc6-dev)");
-        return None;
-    }
-    Some(out)
-}
 
 /// Runs a command for at most 60 s; what it printed on stdout.
 fn output(command: &mut Command) -> String {
@@ -76,60 +41,19 @@ fn output(command: &mut Command) -> String {
     reader.join().unwrap()
 }
 
-/// What the probe said behind its name.
-fn said(probe: &str, output: &str) -> String {
-    let prefix = format!("{probe}: ");
-    match output.lines().find_map(|l| l.strip_prefix(&prefix)) {
-        Some(text) => text.to_owned(),
-        None => format!("(nothing; it printed {output:?})"),
-    }
-}
-
-fn matches(got: &str, wanted: &str) -> bool {
-    wanted.split('|').any(|w| match w.strip_suffix('*') {
-        Some(prefix) => got.starts_with(prefix),
-        None => got == w,
-    })
-}
-
 #[test]
 fn every_row_of_the_table_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(probe) = probe(folder.path()) else { return };
-    let table =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probes/table.toml"))
-            .unwrap();
-    let table: Table = toml::from_str(&table).unwrap();
-    assert!(table.row.len() > 100, "the table has {} rows", table.row.len());
-
-    let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
-    let secret = folder.path().join("secret");
-    fs::write(&secret, "x").unwrap();
-    let name = format!("kennel-escape-{}", std::process::id());
-    let address = SocketAddr::from_abstract_name(&name).unwrap();
-    let _abstract = UnixListener::bind_addr(&address).unwrap();
-    let socket = folder.path().join("socket");
-    let _socket = UnixListener::bind(&socket).unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let values = [
-        ("{pid}", sleeper.id().to_string()),
-        ("{secret}", secret.display().to_string()),
-        ("{abstract}", name),
-        ("{socket}", socket.display().to_string()),
-        ("{port}", tcp.local_addr().unwrap().port().to_string()),
-    ];
-    let fill = |args: &[String]| -> Vec<String> {
-        args.iter()
-            .map(|a| values.iter().fold(a.clone(), |a, (key, value)| a.replace(key, value)))
-            .collect()
-    };
+    let Some(probe) = probes::build(folder.path()) else { return };
+    let table = probes::table();
+    let targets = Targets::new(folder.path());
     let next = AtomicUsize::new(0);
     let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while let Some(row) = table.row.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outside = fill(row.outside_args.as_ref().unwrap_or(&row.args));
+                while let Some(row) = table.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outside = targets.fill(row.outside_args.as_ref().unwrap_or(&row.args));
                     let out = output(Command::new(&probe).arg(&row.probe).args(outside));
                     let out = said(&row.probe, &out);
                     if !matches(&out, &row.outside) {
@@ -145,7 +69,7 @@ fn every_row_of_the_table_holds() {
                             .arg("--")
                             .arg(&probe)
                             .arg(&row.probe)
-                            .args(fill(&row.args)),
+                            .args(targets.fill(&row.args)),
                     );
                     let inside = said(&row.probe, &inside);
                     if !matches(&inside, &row.inside) {
@@ -158,8 +82,6 @@ fn every_row_of_the_table_holds() {
             });
         }
     });
-    sleeper.kill().unwrap();
-    sleeper.wait().unwrap();
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} rows are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -167,7 +89,7 @@ fn every_row_of_the_table_holds() {
 #[test]
 fn the_network_namespace_is_its_own_and_loopback_is_up() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(probe) = probe(folder.path()) else { return };
+    let Some(probe) = probes::build(folder.path()) else { return };
     let inside = |name: &str| {
         said(
             "ns-inode",
@@ -190,7 +112,7 @@ fn the_network_namespace_is_its_own_and_loopback_is_up() {
 #[test]
 fn no_two_live_sandboxes_share_a_host_uid() {
     let folder = tempfile::tempdir().unwrap();
-    if probe(folder.path()).is_none() {
+    if probes::build(folder.path()).is_none() {
         return;
     }
     let mut children: Vec<_> = (0..4)

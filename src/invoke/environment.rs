@@ -75,7 +75,8 @@ impl FunctionEnvironment<'_> {
         for (key, value) in function.runtime.env(&function.handler, function.memory) {
             set(&key, value);
         }
-        for (key, value) in &function.environment {
+        // A start ahead is Kennel's to ask for: a bootstrap that was not started so would wait for nobody.
+        for (key, value) in function.environment.iter().filter(|(key, _)| key != "KENNEL_PREBOOT") {
             set(key, value.clone());
         }
         set("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{RUNTIME_PORT}"));

@@ -198,6 +198,8 @@ impl<S: Sink + Send + 'static> Ahead<S> {
         {
             let mut shelves = self.shelves();
             for shelf in shelves.values_mut() {
+                // One that ended while it waited is of no use, and its place is another's.
+                over.extend(shelf.ready.extract_if(.., |(instance, _)| instance.has_ended()));
                 let target = self.target(shelf);
                 let kept = if target == 0 { 0 } else { target + self.limits.base };
                 while shelf.ready.len() > kept {

@@ -181,7 +181,20 @@ impl<S: Sink> Instance<S> {
         self.function_cpu = MilliCpu::for_memory(memory);
         let claim = Claim { id: self.handle.id, code, layers, memory_mib: memory.mib() };
         self.launcher.claim(claim).await?;
+        // It was made with the least memory, and so with no more than a core.
+        let cpu = MilliCpu::while_initialising(memory);
+        if cpu > MilliCpu::ONE_CORE
+            && let Err(error) = self.handle.files.set_cpu(cpu)
+        {
+            tracing::warn!(%error, "the CPU share of a function's init could not be set");
+        }
         self.session.give(environment);
+        // One that dies before it is told what it is for is no failure of the function's.
+        tokio::select! {
+            biased;
+            _ = exited(&self.status) => return Err(PoolError::NotReady { said: "it is gone".into() }),
+            () = self.session.told() => {}
+        }
         self.state = State::Initialising;
         Ok(())
     }

@@ -151,10 +151,26 @@ impl Session {
             {
                 let mut state = self.state();
                 match std::mem::take(&mut state.claim) {
-                    Claim::Given(answer) => return Ok(answer),
+                    Claim::Given(answer) => {
+                        self.available.notify_waiters();
+                        return Ok(answer);
+                    }
                     Claim::Open => state.claim = Claim::Open,
                     Claim::None => return Err(Refusal::NothingToClaim),
                 }
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until somebody has asked [`Self::claim`] and was told.
+    pub async fn told(&self) {
+        loop {
+            let notified = self.available.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if matches!(self.state().claim, Claim::None) {
+                return;
             }
             notified.await;
         }

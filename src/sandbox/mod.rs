@@ -94,6 +94,8 @@ pub enum LaunchError {
     Died { status: String },
     #[error("the sandbox has its code already, or was not made to wait for it")]
     Claimed,
+    #[error("a claim cannot lower a sandbox's memory to {mib} MiB")]
+    LessMemory { mib: u32 },
     #[error(
         "not root, and `{protection}` needs it; allow a weaker sandbox with --allow-degraded {protection}"
     )]
@@ -140,6 +142,8 @@ pub struct Sandbox {
     pub degraded: Vec<Degradable>,
     /// Nothing was attached yet to what was made ahead.
     ahead: bool,
+    /// With which it was made.
+    memory: MemoryMib,
 }
 
 /// Where images for `/tmp` lie by default: on disk on every distribution.
@@ -230,6 +234,7 @@ pub fn launch(
         exec_failed: None,
         degraded,
         ahead: spec.ahead,
+        memory: spec.limits.memory,
     };
     match await_exec(&mut sandbox, report.as_fd(), spec.doors) {
         Ok(()) => {}
@@ -345,6 +350,9 @@ impl Sandbox {
     pub fn claim(&mut self, mounts: &[Mount], memory: MemoryMib) -> Result<(), LaunchError> {
         if !std::mem::take(&mut self.ahead) {
             return Err(LaunchError::Claimed);
+        }
+        if memory < self.memory {
+            return Err(LaunchError::LessMemory { mib: memory.mib() });
         }
         self.group.raise_memory(memory)?;
         rootfs::attach_later(self.pidfd.as_fd(), mounts).map_err(|failed| LaunchError::Stage {

@@ -172,7 +172,10 @@ pub fn build(
     write_etc(host_network)?;
     if ahead {
         for folder in ATTACHABLE {
-            on(|| folder.into(), fs::create_dir_all(relative(Path::new(folder))))?;
+            // With the folder of libraries: ld.so(8) looks for those of LD_LIBRARY_PATH as a process starts, and never
+            // again for one that was not there.
+            let libraries = relative(Path::new(folder)).join("lib");
+            on(|| libraries.display().to_string(), fs::create_dir_all(&libraries))?;
         }
     }
     // Layers are beneath /var, as code is: Landlock can only allow what is attached later by a folder above it.
@@ -236,6 +239,8 @@ fn piece(source: &Path, target: &Path) -> Result<Piece, Failed> {
 pub fn attach_later(pidfd: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), Failed> {
     let pieces: Vec<Piece> = mounts.iter().map(copied).collect::<Result<_, _>>()?;
     let own = on(|| "/proc/self/ns/mnt".into(), fs::File::open("/proc/self/ns/mnt"))?;
+    // setns(2) moves the working directory to the namespace's root, and paths of runtimes may be relative.
+    let folder = on(|| "the working directory".into(), fs::File::open("."))?;
     let enter = |fd: BorrowedFd<'_>| {
         nix::sched::setns(fd, nix::sched::CloneFlags::CLONE_NEWNS).map_err(io::Error::from)
     };
@@ -244,7 +249,7 @@ pub fn attach_later(pidfd: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), Faile
         let target = || piece.target.display().to_string();
         on(target, mount::attach(piece.tree.as_fd(), &c(&piece.target)))
     });
-    if enter(own.as_fd()).is_err() {
+    if enter(own.as_fd()).is_err() || nix::unistd::fchdir(&folder).is_err() {
         // A launcher that cannot come home must not go on as if it had.
         crate::sys::process::exit_now(1);
     }

@@ -51,11 +51,17 @@ pub fn open_tree(path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
     new_fd(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
-/// Sets attributes on the tree behind `fd` (and below it where `recursive`).
+/// Sets attributes on the tree behind `fd` (and below it where `recursive`), and makes it private: a copy of a shared
+/// mount is its peer, and what is mounted upon one of them appears upon the other.
 ///
 /// Source: mount_setattr(2), Linux 5.12.
 pub fn set_attributes(fd: BorrowedFd<'_>, set: MountAttr, recursive: bool) -> io::Result<()> {
-    let args = MountAttrArgs { attr_set: set.bits(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let args = MountAttrArgs {
+        attr_set: set.bits(),
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: an empty NUL-terminated path means `fd` itself; `args` is alive and its size is given.
     check(unsafe {

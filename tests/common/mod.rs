@@ -17,6 +17,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+pub mod probes;
+pub mod server;
+
 /// No run takes longer, unless it says so itself.
 const LIMIT: Duration = Duration::from_secs(90);
 

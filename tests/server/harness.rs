@@ -188,7 +188,13 @@ impl Server {
             assert!(began.elapsed() < PATIENCE, "no end; stderr:\n{}", self.stderr());
             std::thread::sleep(Duration::from_millis(5));
         };
-        Ended { status, took: began.elapsed(), stderr: self.stderr() }
+        let took = began.elapsed();
+        // What it said last may still be in the pipe: the reader lets go of its share once it has all.
+        while Arc::strong_count(&self.stderr) > 1 && began.elapsed() < took + Duration::from_secs(2)
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ended { status, took, stderr: self.stderr() }
     }
 
     /// SIGTERM, and the end, which must be a good one.

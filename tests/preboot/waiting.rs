@@ -1,0 +1,151 @@
+//! Those that wait: how many, how they end, and that the dead are not handed out.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::json;
+
+use crate::common::server::{Boot, SOON, Server, name_of};
+use crate::common::{self, children, groups_of, wait_for};
+use crate::{ask, evaluating, python, server_with_waiting};
+
+#[test]
+fn one_that_died_while_it_waited_is_not_handed_out() {
+    let Some(runtime) = python() else { return };
+    let server = server_with_waiting(runtime, &["--preboot", "2"], 2);
+    for round in 0..4 {
+        let name = format!("f{round}");
+        server.create(&name, runtime, &evaluating(), json!({}));
+        for victim in server.wait_for_waiting("python", 2) {
+            kill(common::pid(victim), Signal::SIGKILL).unwrap();
+            wait_for("its end", SOON, || name_of(victim).is_empty().then_some(()));
+        }
+        // Whatever comes instead works.
+        assert_eq!(ask(&server, &name, &["40 + 2"]), [42]);
+        // And nobody tried the dead: that would be a refused claim.
+        let boots = server.boots(&name);
+        let good = [Boot::Ahead, Boot::Full("none was ready".into())];
+        assert!(boots.len() == 1 && good.contains(&boots[0]), "{boots:?}");
+    }
+    // The dead are removed, and others come.
+    server.wait_for_waiting("python", 2);
+    let most = 4 + 4 + 2 + 1;
+    wait_for("their groups to go", SOON, || {
+        let alive = children(server.launcher()).len();
+        (alive <= most).then_some(())
+    });
+}
+
+#[test]
+fn one_that_dies_is_replaced_though_nobody_asks() {
+    let Some(runtime) = python() else { return };
+    let server = server_with_waiting(runtime, &["--preboot", "1"], 1);
+    let victim = server.waiting("python")[0];
+    let image = common::tmp_image(victim).unwrap();
+    kill(common::pid(victim), Signal::SIGKILL).unwrap();
+    server.wait_for_waiting("python", 1);
+    wait_for("what it had to go", SOON, || {
+        (common::backing_file(&image.0).as_ref() != Some(&image.1)).then_some(())
+    });
+}
+
+#[test]
+fn one_that_dies_as_it_is_claimed_is_nobodys_failure() {
+    let Some(runtime) = python() else { return };
+    let server = server_with_waiting(runtime, &["--preboot", "1"], 1);
+    server.create("f", runtime, &evaluating(), json!({}));
+    let victim = server.wait_for_waiting("python", 1)[0];
+    let launcher = common::pid(server.launcher());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    let answer = std::thread::scope(|scope| {
+        let run = scope.spawn(|| ask(&server, "f", &["6 * 7"]));
+        // It is taken off the shelf, and the claim waits at the door.
+        std::thread::sleep(Duration::from_millis(500));
+        kill(common::pid(victim), Signal::SIGKILL).unwrap();
+        wait_for("its end", SOON, || name_of(victim).is_empty().then_some(()));
+        kill(launcher, Signal::SIGCONT).unwrap();
+        run.join().unwrap()
+    });
+    assert_eq!(answer, [42]);
+    // Whether the launcher saw it or the server: one was made for the function instead.
+    let boots = server.boots("f");
+    assert!(matches!(&boots[..], [Boot::Full(why)] if why != "none was ready"), "{boots:?}");
+}
+
+#[test]
+fn the_end_of_the_server_is_theirs() {
+    let Some(runtime) = python() else { return };
+    for (signal, code) in [(Signal::SIGTERM, Some(0)), (Signal::SIGKILL, None)] {
+        let mut server = server_with_waiting(runtime, &["--preboot", "3"], 3);
+        // One of them claimed, so that both kinds end.
+        server.create("f", runtime, &evaluating(), json!({}));
+        ask(&server, "f", &["1"]);
+        server.was_claimed("f");
+        server.wait_for_waiting("python", 2);
+        let (launcher, programs) = (server.launcher(), server.programs());
+        let images: Vec<_> = programs.iter().filter_map(|pid| common::tmp_image(*pid)).collect();
+        assert!(programs.len() >= 3 && images.len() == programs.len(), "{programs:?} {images:?}");
+        assert!(!groups_of(launcher).is_empty());
+        server.signal(signal);
+        assert_eq!(server.wait(), code, "{signal}");
+        let left = || {
+            let mut left: Vec<String> = programs
+                .iter()
+                .chain([&launcher])
+                .filter(|pid| !name_of(**pid).is_empty())
+                .map(|pid| format!("process {pid}"))
+                .collect();
+            left.extend(groups_of(launcher).iter().map(|g| g.display().to_string()));
+            let kept =
+                images.iter().filter(|(d, file)| common::backing_file(d).as_ref() == Some(file));
+            left.extend(kept.map(|(device, _)| format!("loop device {device}")));
+            left
+        };
+        let began = Instant::now();
+        while !left().is_empty() {
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "{signal}: left behind: {:?}",
+                left()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn none_wait_where_none_are_wanted() {
+    let Some(runtime) = python() else { return };
+    let server = Server::start(&["--preboot", "0"]);
+    server.create("f", runtime, &evaluating(), json!({}));
+    assert_eq!(ask(&server, "f", &["'KENNEL_PREBOOT' in read('/proc/self/environ')"]), [false]);
+    assert_eq!(server.boots("f"), [Boot::Full("none was ready".into())]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(server.programs().len(), 1, "the function's own");
+}
+
+#[test]
+fn their_memory_is_bounded() {
+    let Some(runtime) = python() else { return };
+    // The first is over it, and the last.
+    let server = server_with_waiting(runtime, &["--preboot", "8", "--preboot-mb", "1"], 1);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(server.programs().len(), 1);
+}
+
+#[test]
+fn more_wait_while_many_are_claimed() {
+    let Some(runtime) = python() else { return };
+    let server = server_with_waiting(runtime, &["--preboot", "1"], 1);
+    for round in 0..3 {
+        let name = format!("f{round}");
+        server.create(&name, runtime, &evaluating(), json!({}));
+        server.wait_for_waiting("python", 1);
+        ask(&server, &name, &["1"]);
+        server.was_claimed(&name);
+    }
+    server.wait_for_waiting("python", 3);
+    // Ten seconds later nobody has asked: one, and one to spare.
+    wait_for("the rest to go", SOON, || (server.waiting("python").len() <= 2).then_some(()));
+    assert!(!server.waiting("python").is_empty());
+}
