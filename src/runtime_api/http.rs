@@ -19,9 +19,13 @@ use tokio::sync::Semaphore;
 use super::session::{
     Answer, Invocation, MAX_RESPONSE_BYTES, MAX_STREAMED_BYTES, Refusal, Session,
 };
+use super::stream::Stream;
 
 /// Where a bootstrap that was started ahead asks what it is for. Kennel's own, and good once.
 const CLAIM: &str = "/kennel/claim";
+/// Header of a response with which Kennel's own bootstraps ask for the next event as its answer: one exchange for an
+/// event in place of two.
+const AND_NEXT: &str = "kennel-next";
 /// Path prefix of the API's one version.
 const PREFIX: &str = "/2018-06-01/runtime/";
 /// Connections of one sandbox at a time; the next one waits.
@@ -52,6 +56,7 @@ pub async fn serve(
             let mut connections = tokio::task::JoinSet::new();
             while let Ok(permit) = limit.clone().acquire_owned().await {
                 let Ok((stream, _)) = unix.accept().await else { continue };
+                let Ok(stream) = stream.into_std().and_then(Stream::new) else { continue };
                 let session = session.clone();
                 connections.spawn(async move {
                     connection(session, stream).await;
@@ -142,7 +147,15 @@ async fn answer(session: &Session, connection: u64, request: &mut Request<Incomi
     let parts: Vec<&str> = path.split('/').collect();
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["invocation", "next"]) => next(session, connection).await,
-        (&Method::POST, ["invocation", id, "response"]) => response(session, id, request).await,
+        (&Method::POST, ["invocation", id, "response"]) => {
+            let reply = response(session, id, request).await;
+            match reply.status() {
+                StatusCode::ACCEPTED if request.headers().contains_key(AND_NEXT) => {
+                    next(session, connection).await
+                }
+                _ => reply,
+            }
+        }
         (&Method::POST, ["invocation", id, "error"]) => {
             invocation_error(session, id, request).await
         }
@@ -387,5 +400,74 @@ fn refuse(refusal: Refusal) -> Reply {
             "InvalidStateTransition",
             "init/error is allowed only before the first next",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::session::Event;
+    use super::*;
+
+    fn event(id: &str) -> Invocation {
+        Invocation {
+            request_id: id.into(),
+            payload: Bytes::from_static(b"{}"),
+            deadline_ms: 0,
+            function_arn: "arn".into(),
+            trace_id: "Root=1".into(),
+            client_context: None,
+            cognito_identity: None,
+        }
+    }
+
+    /// Reads one answer's head and the few bytes of its body.
+    async fn head(stream: &mut tokio::net::UnixStream) -> String {
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).await.unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_response_can_ask_for_the_next_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (session, mut events) = Session::new();
+        let session = Arc::new(session);
+        tokio::spawn(serve(session.clone(), Some(listener.into()), None));
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let post = |id: &str| {
+            format!(
+                "POST {PREFIX}invocation/{id}/response HTTP/1.1\r\nHost: k\r\nKennel-Next: 1\r\n\
+                 Content-Length: 1\r\n\r\n1"
+            )
+        };
+
+        session.offer(event("one"));
+        let get = format!("GET {PREFIX}invocation/next HTTP/1.1\r\nHost: k\r\n\r\n");
+        stream.write_all(get.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.contains("aws-request-id: one\r\n"));
+        assert_eq!(events.recv().await, Some(Event::InitDone));
+
+        // Refused at once, and the invocation is still open.
+        stream.write_all(post("other").as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 400 "));
+
+        stream.write_all(post("one").as_bytes()).await.unwrap();
+        let answer = Answer::Response(Bytes::from_static(b"1"));
+        let answered = Event::Answer { request_id: "one".into(), answer };
+        assert_eq!(events.recv().await, Some(answered), "before there is a next event");
+        assert_eq!(events.recv().await, Some(Event::Idle));
+        session.offer(event("two"));
+        let next = head(&mut stream).await;
+        assert!(next.starts_with("HTTP/1.1 200 ") && next.contains("aws-request-id: two\r\n"));
+
+        // An event that was handed out on a connection that broke is handed out again.
+        drop(stream);
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(get.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.contains("aws-request-id: two\r\n"));
     }
 }

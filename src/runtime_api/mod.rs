@@ -10,5 +10,6 @@ mod gob;
 pub mod http;
 pub mod rpc_door;
 pub mod session;
+mod stream;
 
 pub use session::{Answer, Event, Invocation, Session};

@@ -22,6 +22,8 @@ else:
     SocketError = _socket.error
 
 REQUEST_PATH = b"invocation/%s/"
+AND_NEXT = b"Kennel-Next: 1\r\n"  # asks for the next event as the answer to a response
+WAIT_SECONDS = 1000000
 API = b"/2018-06-01/runtime/"
 TEXT_ENVIRONMENT = str is bytes
 folder = None  # of bootstrap.py: /var/runtime
@@ -193,6 +195,10 @@ def connect():
     if str is bytes and not JYTHON:
         later().close_on_exec(connection)
     connection.connect(address)
+    if api_socket:
+        # With a timeout Python polls before it reads. A read that sleeps in the kernel is woken each time that the
+        # other side takes something from a Unix socket, for nothing; a poll is not.
+        connection.settimeout(WAIT_SECONDS)
 
 
 def disconnect():
@@ -265,7 +271,7 @@ def call(head, body=b""):
 
 
 def post(path, body, content_type=b"application/json", more=b""):
-    """Posts to the Runtime API after all that was printed has left the process; gives the HTTP status."""
+    """Posts to the Runtime API after all that was printed has left the process; gives its answer."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -273,7 +279,7 @@ def post(path, body, content_type=b"application/json", more=b""):
             pass
     head = b"POST %s%s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n" % (
         API, path, host, content_type, more, len(body))
-    return call(head, body)[0]
+    return call(head, body)
 
 
 # ---- JSON ----
@@ -416,7 +422,7 @@ def get_handler(name):
 
 
 def handle_event_request(request_handler, headers, body):
-    """Runs the handler on one event and posts its answer."""
+    """Runs the handler on one event and posts its answer; gives the next event where it came with the reply."""
     try:
         client_context = identity = None
         if headers.get(b"lambda-runtime-client-context"):
@@ -434,7 +440,10 @@ def handle_event_request(request_handler, headers, body):
         result, content_type = marshal_response(response)
     except Exception:
         return later().report_error(sys.exc_info(), REQUEST_PATH % request_id)
-    if post(REQUEST_PATH % request_id + b"response", result, content_type) == 413:
+    answer = post(REQUEST_PATH % request_id + b"response", result, content_type, AND_NEXT)
+    if answer[0] == 200:
+        return answer
+    if answer[0] == 413:
         later().report_too_large(REQUEST_PATH % request_id)
 
 
@@ -452,13 +461,15 @@ def main(runtime_folder):
         later().report_error(sys.exc_info(), b"init/")
         sys.exit(1)
     request = b"GET %sinvocation/next HTTP/1.1\r\nHost: %s\r\n\r\n" % (API, host)
+    answer = None
     while True:
-        status, headers, body = call(request)
+        status, headers, body = answer or call(request)
+        answer = None
         if status != 200:
             raise SystemExit("The Runtime API answered %d to `next`" % status)
         request_id = headers[b"lambda-runtime-aws-request-id"]
         aws_request_id = native(request_id)
         tenant_id = native(headers.get(b"lambda-runtime-aws-tenant-id"))
         set_variable("_X_AMZN_TRACE_ID", native(headers.get(b"lambda-runtime-trace-id")))
-        handle_event_request(request_handler, headers, body)
+        answer = handle_event_request(request_handler, headers, body)
         del body

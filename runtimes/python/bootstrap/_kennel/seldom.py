@@ -46,7 +46,7 @@ def post_error(path, message, kind, frames):
     body = b'{"errorMessage": %s, "errorType": %s, "requestId": %s, "stackTrace": %s}' % (
         encode(message), encode(kind), encode(_kennel.aws_request_id or ""), encode(frames))
     header = b"Lambda-Runtime-Function-Error-Type: %s\r\n" % kind.encode("utf-8")
-    if post(path + b"error", body, more=header) == 413 and frames:
+    if post(path + b"error", body, more=header)[0] == 413 and frames:
         post_error(path, message[:65536], kind, [])
 
 
