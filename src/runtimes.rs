@@ -470,6 +470,7 @@ impl Resolved {
             "memory_mb" => Some((u64::from(memory.mib()) * share / 100).to_string()),
             "memory_bytes_hex" => Some(format!("{:x}", memory.bytes() * share / 100)),
             "interpreter" => path(interpreter),
+            "version" => Some(self.version.clone()),
             "dir" => path(interpreter.and_then(Path::parent)),
             "prefix" => path(interpreter.and_then(Path::parent).and_then(Path::parent)),
             other => path(self.programs.get(other).map(PathBuf::as_path)),
@@ -733,6 +734,7 @@ mod tests {
                 "{interpreter}".into(),
                 "{handler}".into(),
                 "-m{memory_mb:85%}".into(),
+                "{version}".into(),
                 "{no}".into(),
             ]],
             env: vec![("H".into(), "{memory_bytes_hex:75%} {prefix}".into())],
@@ -741,7 +743,7 @@ mod tests {
         let memory = MemoryMib::new(1000).unwrap();
         assert_eq!(
             resolved.argv_any("{interpreter}", memory),
-            [["/opt/x/bin/x", "{interpreter}", "-m850", "{no}"]]
+            [["/opt/x/bin/x", "{interpreter}", "-m850", "1", "{no}"]]
         );
         assert_eq!(resolved.env("h", memory), [("H".to_owned(), "2ee00000 /opt/x".to_owned())]);
         assert!(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -301,6 +302,88 @@ fn libraries_of_the_package_and_of_layers_are_found_by_name() {
         assert_eq!(ask(&server, name, &questions), [1, 2, 3], "{name}");
     }
     server.was_claimed("claimed");
+}
+
+/// A package of the fixtures, without the setting that would have a host with ICU start it anew.
+fn dotnet_package(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/dotnet/{name}.zip", env!("CARGO_MANIFEST_DIR"));
+    let mut archive = ::zip::ZipArchive::new(fs::File::open(path).unwrap()).unwrap();
+    let mut files = Vec::new();
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let name = file.name().unwrap().into_owned();
+        if name.ends_with(".runtimeconfig.json") {
+            let mut config: Value = serde_json::from_slice(&bytes).unwrap();
+            config["runtimeOptions"].as_object_mut().unwrap().remove("configProperties");
+            bytes = config.to_string().into();
+        }
+        files.push((name, bytes));
+    }
+    let files: Vec<(&str, &[u8], u32)> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), REGULAR)).collect();
+    zip(&files)
+}
+
+#[test]
+fn a_dotnet_function_is_loaded_or_starts_anew_in_the_sandbox_that_was_claimed() {
+    if !sandboxes() {
+        return;
+    }
+    let Some(runtime) = runtime("dotnet").filter(|name| !name.starts_with("dotnetcore")) else {
+        return skip("no .NET for the function, or its bootstrap is not built");
+    };
+    let server = Server::start(&["--preboot", "1"]);
+    let package = dotnet_package("class-handlers");
+    let handler = |method: &str| format!("ClassHandlers::ClassHandlers.{method}");
+    let variables = json!({ "Variables": { "MINE": "mine ✓", "EMPTY": "" } });
+    let more =
+        json!({ "Handler": handler("Function::Env"), "Environment": variables, "MemorySize": 256 });
+    server.create("env", &runtime, &package, more);
+    let waiting = server.wait_for_waiting("dotnet", 1)[0];
+    // Made with the function's memory: the heap's size is among its variables.
+    assert_eq!(memory_limit(waiting), Some(256 << 20));
+    let command = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    for (name, value) in [
+        ("MINE", "mine ✓"),
+        ("EMPTY", ""),
+        ("AWS_LAMBDA_FUNCTION_NAME", "env"),
+        ("KENNEL_PREBOOT", "(unset)"),
+        ("KENNEL_RUNTIME_API_SOCKET", "(unset)"),
+    ] {
+        assert_eq!(server.invoke("env", &json!(name)), value, "{name}");
+    }
+    server.was_claimed("env");
+    assert_eq!(new_program(&server, &[]), waiting);
+    let mine = command(waiting);
+    assert!(!mine.contains("--depsfile"), "loaded into the process that waited: {mine}");
+    let event = json!({ "Id": "o1", "Quantity": 3, "UnitPrice": 1.25 });
+    let more = json!({ "Handler": handler("Function::Price"), "MemorySize": 256 });
+    server.create("price", &runtime, &package, more);
+    server.wait_for_waiting("dotnet", 1);
+    assert_eq!(server.invoke("price", &event)["Total"], 3.75);
+    server.was_claimed("price");
+
+    // A program of its own is run, in the same sandbox, by the same process.
+    let before = claimed_programs(&server);
+    let more = json!({ "Handler": "ExeHandler", "MemorySize": 256 });
+    server.create("own", &runtime, &dotnet_package("exe-handler"), more);
+    server.wait_for_waiting("dotnet", 1);
+    assert_eq!(server.invoke("own", &json!({ "a": 1 }))["echo"], json!({ "a": 1 }));
+    server.was_claimed("own");
+    let program = new_program(&server, &before);
+    assert!(command(program).contains("/var/task/ExeHandler.dll"), "{}", command(program));
+
+    for (key, value) in [("DOTNET_TieredCompilation", "0"), ("TZ", "Asia/Tokyo")] {
+        let name = key.to_lowercase();
+        let variables = json!({ "Variables": { key: value } });
+        let more = json!({ "Handler": handler("Function::Env"), "Environment": variables, "MemorySize": 256 });
+        server.create(&name, &runtime, &package, more);
+        assert_eq!(server.invoke(&name, &json!(key)), value);
+        let why = format!("{key} must be there when the process starts");
+        assert_eq!(server.boots(&name), [Boot::Full(why)]);
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ namespace Kennel
     sealed class Handler
     {
         public const string Core = "Amazon.Lambda.Core.";
+        /// <summary>Where types of that name normally lie.</summary>
+        public static string CoreAssembly = "Amazon.Lambda.Core";
         const string Form = "The valid format is 'ASSEMBLY::TYPE::METHOD'.";
         const BindingFlags Declared = BindingFlags.DeclaredOnly | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static;
         // .NET Core 2.1's BindingFlags.DoNotWrapExceptions: what the handler throws comes out as it is.
@@ -205,7 +207,7 @@ namespace Kennel
         // The package's own type of that name: from the assembly it normally lies in, else from the handler's.
         Type CoreType(string name)
         {
-            return Type.GetType(Core + name + ", Amazon.Lambda.Core", false) ?? _assembly.GetType(Core + name);
+            return Type.GetType(Core + name + ", " + CoreAssembly, false) ?? _assembly.GetType(Core + name);
         }
 
         MethodInfo Serializing(string method, string what, Type type)

@@ -1,5 +1,7 @@
 using System;
+using System.Collections.Generic;
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace Kennel
 {
@@ -14,6 +16,7 @@ namespace Kennel
         public const int AF_UNIX = 1, AF_INET = 2;
         const int SOCK_STREAM = 1, SOCK_CLOEXEC = 0x80000;
         const int EINTR = 4, EAGAIN = 11;
+        const int SIGPIPE = 13, SIG_DFL = 0, SHUT_WR = 1;
 
         [DllImport("libc", SetLastError = true)]
         static extern IntPtr socket(int domain, byte* type, IntPtr protocol);
@@ -30,6 +33,24 @@ namespace Kennel
         [DllImport("libc", SetLastError = true)]
         static extern IntPtr close(int fd, byte* nothing, IntPtr nor);
 
+        [DllImport("libc", SetLastError = true)]
+        static extern IntPtr shutdown(int fd, byte* how, IntPtr nothing);
+
+        [DllImport("libc", SetLastError = true)]
+        static extern IntPtr socketpair(int domain, byte* type, IntPtr protocol, int* pair);
+
+        [DllImport("libc", SetLastError = true)]
+        static extern IntPtr signal(int number, byte* handler, IntPtr nothing);
+
+        [DllImport("libc", SetLastError = true)]
+        static extern int clearenv();
+
+        [DllImport("libc", SetLastError = true)]
+        static extern int setenv(byte[] name, byte[] value, int overwrite);
+
+        [DllImport("libc", SetLastError = true)]
+        static extern int execv(byte[] path, IntPtr[] arguments);
+
         /// <summary>A stream socket connected to a `sockaddr`, whose first byte is the family; -1 if nobody answers there.</summary>
         public static int Connect(byte[] address)
         {
@@ -40,6 +61,49 @@ namespace Kennel
             }
             Close(fd);
             return -1;
+        }
+
+        /// <summary>Two stream sockets that are connected to each other.</summary>
+        public static int[] Pair()
+        {
+            int[] pair = { -1, -1 };
+            fixed (int* p = pair) socketpair(AF_UNIX, (byte*)(SOCK_STREAM | SOCK_CLOEXEC), IntPtr.Zero, p);
+            return pair;
+        }
+
+        /// <summary>The other side reads what was written, and then the end.</summary>
+        public static void EndOfStream(int fd)
+        {
+            shutdown(fd, (byte*)SHUT_WR, IntPtr.Zero);
+        }
+
+        /// <summary>Makes these the process's environment; without null characters, and no name with a `=`.</summary>
+        public static void ReplaceEnvironment(IEnumerable<KeyValuePair<string, string>> variables)
+        {
+            clearenv();
+            foreach (KeyValuePair<string, string> variable in variables) setenv(Text(variable.Key), Text(variable.Value), 1);
+        }
+
+        /// <summary>Becomes another program, with the environment as ReplaceEnvironment left it. Returns if that fails.</summary>
+        public static void Execute(params string[] arguments)
+        {
+            IntPtr[] pointers = new IntPtr[arguments.Length + 1];
+            for (int i = 0; i < arguments.Length; i++)
+            {
+                byte[] text = Text(arguments[i]);
+                pointers[i] = Marshal.AllocHGlobal(text.Length);
+                Marshal.Copy(text, 0, pointers[i], text.Length);
+            }
+            // .NET ignores it, and what a program ignores the next one does.
+            signal(SIGPIPE, (byte*)SIG_DFL, IntPtr.Zero);
+            execv(Text(arguments[0]), pointers);
+        }
+
+        static byte[] Text(string text)
+        {
+            byte[] bytes = new byte[Encoding.UTF8.GetByteCount(text) + 1];
+            Encoding.UTF8.GetBytes(text, 0, text.Length, bytes, 0);
+            return bytes;
         }
 
         public static void Close(int fd)

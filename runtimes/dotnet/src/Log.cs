@@ -24,8 +24,13 @@ namespace Kennel
         static bool _plain, _json;
         static int _least = 2;
 
+        /// <summary>Lines go nowhere.</summary>
+        public static bool Muted;
+
         public static void Install()
         {
+            _json = false;
+            _least = 2;
             string name = Environment.GetEnvironmentVariable("AWS_EXECUTION_ENV");
             string format = Setting("AWS_LAMBDA_HANDLER_LOG_FORMAT", "AWS_LAMBDA_LOG_FORMAT"), level = Setting("AWS_LAMBDA_HANDLER_LOG_LEVEL", "AWS_LAMBDA_LOG_LEVEL");
             _plain = name != null && (name.StartsWith("AWS_Lambda_dotnetcore", StringComparison.Ordinal) || name.StartsWith("AWS_Lambda_dotnet5", StringComparison.Ordinal));
@@ -138,7 +143,7 @@ namespace Kennel
         public static void Put(int fd, string text)
         {
             byte[] bytes = Encoding.UTF8.GetBytes(text);
-            Libc.Write(fd, bytes, 0, bytes.Length);
+            if (!Muted) Libc.Write(fd, bytes, 0, bytes.Length);
         }
     }
 

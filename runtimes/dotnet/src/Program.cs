@@ -2,6 +2,8 @@
 //
 //   launch           picks the package's deps.json and runtimeconfig.json and starts this assembly under them
 //   Program.cs       the loop: next event, handler, answer
+//   Ahead.cs         the start ahead of the function: what is loaded by then, the claim, the function's environment
+//   Package.cs       whether a package can be loaded into a process that runs already
 //   RuntimeApi.cs    the Runtime API's client, on the system calls of Libc.cs
 //   Handler.cs       finds the handler and its serializer, calls it
 //   Context.cs       ILambdaContext and its parts, for the Amazon.Lambda.Core that the package brings
@@ -11,7 +13,8 @@
 //   Errors.cs        exceptions as the JSON that AWS's own runtime makes
 //
 // Nothing here is compiled ahead of time: each method that runs before the first event costs a fraction of a
-// millisecond of JIT. So there is little of it, without lambdas, LINQ or generics over value types.
+// millisecond of JIT. So there is little of it, without lambdas, LINQ or generics over value types; and a start ahead
+// runs all of it once, on warm/, before there is a function.
 using System;
 using System.IO;
 using System.Reflection;
@@ -29,10 +32,15 @@ namespace Kennel
         static int Main(string[] args)
         {
             string socket = args.Length > 0 ? args[0] : null;
-            if (socket == null && (socket = Environment.GetEnvironmentVariable(SocketVariable)) != null)
-                Environment.SetEnvironmentVariable(SocketVariable, null);
-            RuntimeApi api = new RuntimeApi(socket, Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API"));
             AssemblyLoadContext.Default.Resolving += FromTaskRoot;
+            RuntimeApi api;
+            if (Environment.GetEnvironmentVariable("KENNEL_PREBOOT") == "1") api = Ahead.Claim(socket ?? Environment.GetEnvironmentVariable(SocketVariable));
+            else
+            {
+                if (socket == null && (socket = Environment.GetEnvironmentVariable(SocketVariable)) != null)
+                    Environment.SetEnvironmentVariable(SocketVariable, null);
+                api = new RuntimeApi(socket, Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API"));
+            }
             Log.Install();
             Handler handler = new Handler();
             try
@@ -45,6 +53,15 @@ namespace Kennel
                 api.Fail("init/error", e.GetType().Name, Errors.Describe(e));
                 Environment.Exit(1);
             }
+            Serve(api, handler);
+            // Without a Runtime API there is nothing left to do, whatever threads the handler has started.
+            Environment.Exit(1);
+            return 1;
+        }
+
+        /// <summary>Answers events until there are no more.</summary>
+        public static void Serve(RuntimeApi api, Handler handler)
+        {
             MemoryStream result = new MemoryStream();
             while (api.Next())
             {
@@ -69,9 +86,6 @@ namespace Kennel
                 if (api.Status == 413) TooLarge(api, invocation.RequestId, result.Length);
                 if (result.Capacity > 1 << 20) result = new MemoryStream();
             }
-            // Without a Runtime API there is nothing left to do, whatever threads the handler has started.
-            Environment.Exit(1);
-            return 1;
         }
 
         static void TooLarge(RuntimeApi api, string requestId, long size)

@@ -22,6 +22,12 @@ namespace Kennel
             _tcp = hostAndPort;
         }
 
+        /// <summary>Over a connection that stands already, and over no other.</summary>
+        public RuntimeApi(int fd)
+        {
+            _fd = fd;
+        }
+
         /// <summary>The last answer's status, 0 if the connection broke.</summary>
         public int Status { get; private set; }
 
@@ -32,6 +38,12 @@ namespace Kennel
         public bool Next()
         {
             return Exchange("GET" + Root + "invocation/next HTTP/1.1\r\nHost: kennel\r\n\r\n", null, 0) && Status == 200;
+        }
+
+        /// <summary>Waits until this process is told what it is for: the answer's body.</summary>
+        public bool Claim()
+        {
+            return Exchange("GET /kennel/claim HTTP/1.1\r\nHost: kennel\r\n\r\n", null, 0) && Status == 200;
         }
 
         public void Respond(string requestId, byte[] body, int length)
@@ -100,6 +112,7 @@ namespace Kennel
             }
             else
             {
+                if (_tcp == null) return false;
                 int colon = _tcp.LastIndexOf(':'), port = int.Parse(_tcp.Substring(colon + 1));
                 string host = _tcp.Substring(0, colon);
                 address = new byte[16];

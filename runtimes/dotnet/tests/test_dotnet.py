@@ -39,17 +39,23 @@ def manifest_env(memory):
 
 def versions(program):
     out = subprocess.run([program, "--list-runtimes"], stdout=subprocess.PIPE, check=True).stdout.decode()
-    return re.findall(r"^Microsoft.NETCore.App (\d+\.\d+)", out, re.M)
+    return re.findall(r"^Microsoft.NETCore.App ((\d+\.\d+)\S*)", out, re.M)
 
 
-PROGRAMS = {}  # "8.0" -> program
+PROGRAMS, WHOLE = {}, {}  # "8.0" -> program, "8.0.4"
 for line in (WORK / "programs").read_text().split():
-    for v in versions(line):
+    for whole, v in versions(line):
         PROGRAMS.setdefault(v, line)
+        WHOLE.setdefault(v, whole)
 TARGET = (DIST / "target").read_text().strip()
 NUMBER = lambda v: [int(x) for x in v.split(".")]  # noqa: E731
 USABLE = sorted((v for v in PROGRAMS if NUMBER(v) >= NUMBER(TARGET)), key=NUMBER)
 MAIN = next((v for v in USABLE if NUMBER(v) >= [8]), None)
+
+
+AHEAD = False  # whether each case's process starts ahead of its function
+FULL_BOOT = re.search(r"full_boot_variables = \[(.*?)\]", (HERE.parent / "runtime.toml").read_text(), re.S).group(1)
+FULL_BOOT = tuple(re.findall(r'"(\w+)', FULL_BOOT))
 
 
 class Skip(Exception):
@@ -72,9 +78,13 @@ def start(task, handler, version=None, runtime=None, memory=512, env=None, **kwa
     # No ICU on one of the paths that the tests take: the same on every host.
     every = dict(manifest_env(memory), AWS_EXECUTION_ENV="AWS_Lambda_" + runtime, DOTNET_SYSTEM_GLOBALIZATION_INVARIANT="1",
                  LAMBDA_TASK_ROOT=str(task))
+    argv = ["/bin/sh", str(DIST / "launch"), PROGRAMS[version], WHOLE[version]]
+    kwargs.setdefault("preboot", AHEAD and not any(key.startswith(FULL_BOOT) for key in env or {}) and "claimed")
+    if kwargs["preboot"]:
+        argv = ["/usr/bin/env"] + ["%s=%s" % pair for pair in every.items() if pair[0].startswith(FULL_BOOT)] + argv
     every.update(env or {})
     kwargs.setdefault("timeout", 20)
-    return FakeRuntime(["/bin/sh", str(DIST / "launch"), PROGRAMS[version]], task, handler, env=every, memory=memory, runtime_dir=DIST, **kwargs)
+    return FakeRuntime(argv, task, handler, env=every, memory=memory, runtime_dir=DIST, **kwargs)
 
 
 def classes(method, **kwargs):
@@ -156,7 +166,8 @@ def void_and_warm():
         equal([invoke(r, {}) for _ in range(3)], [""] * 3)
     with classes("Function::Calls") as r:
         equal([invoke(r, {}) for _ in range(50)], [str(i + 1) for i in range(50)])
-        equal(r.requests[:3], [("GET", "/2018-06-01/runtime/invocation/next"), r.requests[1], ("GET", "/2018-06-01/runtime/invocation/next")])
+        said = [request for request in r.requests if request[1] != "/kennel/claim"]
+        equal(said[:3], [("GET", "/2018-06-01/runtime/invocation/next"), said[1], ("GET", "/2018-06-01/runtime/invocation/next")])
 
 
 @case
@@ -202,7 +213,8 @@ def environment():
         equal(json.loads(invoke(r, "_X_AMZN_TRACE_ID", trace="Root=1-bb")), "Root=1-bb")
         equal(json.loads(invoke(r, "KENNEL_RUNTIME_API_SOCKET")), "(unset)")
     with forms("Function::Environ") as r:
-        equal(invoke(r, raw=b"KENNEL_"), "String False")
+        # The kernel remembers the start of a process, whatever it is told later.
+        equal(invoke(r, raw=b"KENNEL_"), "String %s" % AHEAD)
 
 
 @case
@@ -521,6 +533,142 @@ def cultures():
         equal(invoke(r, raw=b"x"), "String $1,234.50 en-US" if icu else "String ¤1,234.50 ")
     with forms("Function::Currency") as r:
         equal(invoke(r, raw=b"x"), "String ¤1,234.50 ")
+
+
+# The start ahead of time
+
+def anew(r):
+    """Whether the process that was claimed has started its program once more."""
+    words = Path("/proc/%d/cmdline" % r.process.pid).read_text().split("\0")
+    return "--fx-version" not in words
+
+
+def altered(name, config=None, deps=None, files=()):
+    """The package of forms, with what `config` and `deps` do to its runtimeconfig.json and deps.json."""
+    task = WORK / ("altered-" + name)
+    shutil.copytree(WORK / "forms", task)
+    options = {"tfm": "net8.0", "framework": {"name": "Microsoft.NETCore.App", "version": "8.0.0"}, "configProperties": {}}
+    library = {"runtime": {"Forms.dll": {}, "lib/net8.0/Amazon.Lambda.Core.dll": {}}}
+    (config or (lambda o: None))(options)
+    (deps or (lambda x: None))(library)
+    target = ".NETCoreApp,Version=v8.0"
+    (task / "Forms.runtimeconfig.json").write_text(json.dumps({"runtimeOptions": options}))
+    (task / "Forms.deps.json").write_text(json.dumps({"runtimeTarget": {"name": target, "signature": ""}, "targets": {target: {"Forms/1.0.0": library}},
+                                                      "libraries": {"Forms/1.0.0": {"type": "project", "serviceable": False, "sha512": ""}}}))
+    for file in files:
+        (task / file).write_text("{}")
+    return task
+
+
+def knob(name, value):
+    return lambda options: options["configProperties"].update({name: value})
+
+
+@case
+def which_packages_a_waiting_process_takes():
+    framework = Path(PROGRAMS.get(MAIN) or "").parent / "shared/Microsoft.NETCore.App" / (WHOLE.get(MAIN) or "")
+    for name, wanted, how in [
+        ("plain", False, {}), ("patch-too-new", True, {"config": lambda o: o["framework"].update(version="8.0.999")}),
+        ("older", False, {"config": lambda o: o["framework"].update(version="6.0.0")}),
+        ("culture", True, {"config": knob("System.Globalization.Invariant", False)}), ("no-culture", False, {"config": knob("System.Globalization.Invariant", True)}),
+        ("overruled", False, {"config": knob("System.GC.Server", True)}), ("compiled", True, {"config": knob("System.Runtime.TieredCompilation", False)}),
+        ("as-it-is", False, {"config": knob("System.Runtime.TieredCompilation", True)}), ("heap", True, {"config": knob("System.GC.ConserveMemory", 5)}),
+        ("threads", True, {"config": knob("System.Threading.ThreadPool.MinThreads", 4)}), ("late", False, {"config": knob("System.Net.Http.UseSocketsHttpHandler", True)}),
+        ("roll", True, {"config": lambda o: o.update(rollForward="LatestMajor")}),
+        ("many", True, {"config": lambda o: o.update(frameworks=[o.pop("framework")])}),
+        ("native", True, {"deps": lambda x: x.update(native={"libforms.so": {}}), "files": ["libforms.so"]}),
+        ("for-windows", False, {"deps": lambda x: x.update(runtimeTargets={"runtimes/win/lib/net8.0/W.dll": {"rid": "win", "assetType": "runtime"}})}),
+        ("for-linux", True, {"deps": lambda x: x.update(runtimeTargets={"libforms.so": {"rid": "linux-x64", "assetType": "native"}}), "files": ["libforms.so"]}),
+        ("newer-part", True, {"deps": lambda x: x["runtime"].update({"System.Text.Json.dll": {"assemblyVersion": "0.0.0.1"}})}),
+        ("developers", True, {"files": ["Forms.runtimeconfig.dev.json"]}),
+    ]:
+        task = altered(name, **how)
+        if name == "newer-part":
+            shutil.copy(framework / "System.Text.Json.dll", task)
+        with start(task, "Forms::Forms.Function::Length", preboot="claimed") as r:
+            equal((name, r.take().kind if name == "patch-too-new" else invoke(r, raw=b"123")), (name, "exit" if name == "patch-too-new" else "String 3"))
+            if r.returncode is None:
+                equal((name, anew(r)), (name, wanted))
+    with start(WORK / "forms", "Forms::Forms.Function::Length", preboot="claimed") as r:
+        equal((invoke(r, raw=b"123"), anew(r)), ("String 3", False))
+    with start(unpacked("exe-handler"), "ExeHandler", preboot="claimed") as r:
+        equal((response(r.invoke({})).json()["calls"], anew(r)), (1, True))
+    for file, text in [("Forms.deps.json", "{"), ("Forms.runtimeconfig.json", "[]")]:
+        task = altered("broken-" + file)
+        (task / file).write_text(text)
+        with start(task, "Forms::Forms.Function::Length", preboot="claimed") as r:
+            equal((file, r.take().kind), (file, "exit"))  # with the host's own message
+            assert file.split(".")[0] in r.log(), r.log()
+
+
+@case
+def a_claimed_process_is_the_functions():
+    """In all that a handler can ask for, it is as one that was started for it."""
+    mine = {"NAME_Ä": "ü ✓ \" \\", "EMPTY": "", "AWS_LAMBDA_FUNCTION_NAME": "other", "MINE": "mine", "My.Knob": "v"}
+    task = altered("asked", config=lambda o: o["configProperties"].update({"My.Knob": True, "My.Text": "t"}))
+    asked = {}
+    for preboot in (False, "claimed"):
+        with start(task, "Forms::Forms.Function::Ask", env=mine, preboot=preboot) as r:
+            r.env.pop("KENNEL_RUNTIME_API_SOCKET", None)
+            asked[preboot] = json.loads(invoke(r, raw=b"x")[len("String "):])
+            if preboot:
+                equal(anew(r), False)
+    for kind in ("managed", "child", "libc"):
+        for name, value in mine.items():
+            equal((kind, name, asked["claimed"][kind].get(name)), (kind, name, value))
+        own = [name for name in asked["claimed"][kind] if name.startswith("KENNEL_") or name == "BOOT_ONLY"]
+        equal((kind, own), (kind, []))
+    for asked_of in asked.values():
+        for kind in ("managed", "child", "libc"):
+            for name in ("PWD", "OLDPWD", "_", "SHLVL", "KENNEL_RUNTIME_API_SOCKET", "AWS_LAMBDA_RUNTIME_API", "_X_AMZN_TRACE_ID"):
+                asked_of[kind].pop(name, None)
+        asked_of["assemblies"] = sorted(filter(None, asked_of["assemblies"].split(":")))
+    # The shell of the normal start lets go what it cannot name.
+    for kind in ("managed", "child", "libc"):
+        for name in ("NAME_Ä", "My.Knob"):
+            asked["claimed"][kind].pop(name)
+            asked[False][kind].pop(name, None)
+    for member, value in asked["claimed"].items():
+        equal((member, value), (member, asked[False][member]))
+    equal(asked["claimed"]["cwd"], str(task))
+    equal(asked["claimed"]["base"], str(task) + "/")
+
+
+@case
+def a_claim_that_is_refused():
+    with forms("Function::Length", preboot=True) as r:
+        r.claim_answer = (404, b"{}")
+        r.claim()
+        equal((r.wait_exit(), r.requests), (1, [("GET", "/kennel/claim")]))
+        assert "status 404 for the claim" in r.log(), r.log()
+
+
+@case
+def nothing_is_said_while_it_waits():
+    with forms("Function::Length", preboot=True) as r:
+        assert r.claim_waiting.wait(20)
+        time.sleep(0.1)
+        equal((r.log(), r.requests), ("", [("GET", "/kennel/claim")]))
+        r.claim()
+        equal(invoke(r, raw=b"123"), "String 3")
+
+
+def ahead_of_time(f):
+    def again():
+        global AHEAD
+        AHEAD = True
+        try:
+            f()
+        finally:
+            AHEAD = False
+    again.__name__ = f.__name__ + "_ahead"
+    return again
+
+
+# Those that say themselves how they start are not started otherwise.
+OWN_START = (which_packages_a_waiting_process_takes, a_claimed_process_is_the_functions, a_claim_that_is_refused, nothing_is_said_while_it_waits,
+             over_tcp, without_the_launch_script)
+CASES += [ahead_of_time(f) for f in CASES if f not in OWN_START]
 
 
 def main():

@@ -1,8 +1,15 @@
 // Forms of handlers that the packages under tests/fixtures/dotnet have not.
 using System;
+using System.Collections;
 using System.Collections.Generic;
+using System.Diagnostics;
+using System.Globalization;
 using System.IO;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Loader;
 using System.Text;
+using System.Text.Json;
 using System.Threading;
 using System.Threading.Tasks;
 using Amazon.Lambda.Core;
@@ -70,6 +77,44 @@ namespace Forms
             await s.CopyToAsync(all);
             all.Position = 1;
             return all;
+        }
+
+        [DllImport("libc")]
+        static extern IntPtr getenv(string name);
+
+        static void Member(StringBuilder json, string name, string value)
+        {
+            json.Append(json[json.Length - 1] == '{' ? "" : ",").Append(JsonSerializer.Serialize(name)).Append(':').Append(JsonSerializer.Serialize(value));
+        }
+
+        // What a process is told of itself: variables in .NET, in a child and in the C library, folders and settings.
+        public string Ask(string s)
+        {
+            StringBuilder managed = new StringBuilder("{"), child = new StringBuilder("{"), libc = new StringBuilder("{"), rest = new StringBuilder("{");
+            foreach (DictionaryEntry entry in Environment.GetEnvironmentVariables())
+            {
+                string name = (string)entry.Key;
+                Member(managed, name, (string)entry.Value);
+                IntPtr value = getenv(name);
+                if (value != IntPtr.Zero) Member(libc, name, Marshal.PtrToStringUTF8(value));
+            }
+            foreach (string name in new[] { "KENNEL_PREBOOT", "KENNEL_LAUNCH", "KENNEL_DOTNET", "BOOT_ONLY" })
+                if (getenv(name) != IntPtr.Zero) Member(libc, name, "");
+            ProcessStartInfo start = new ProcessStartInfo("/usr/bin/env", "-0") { RedirectStandardOutput = true };
+            using (Process process = Process.Start(start))
+                foreach (string variable in process.StandardOutput.ReadToEnd().Split('\0'))
+                    if (variable.IndexOf('=') > 0) Member(child, variable.Substring(0, variable.IndexOf('=')), variable.Substring(variable.IndexOf('=') + 1));
+            Member(rest, "cwd", Environment.CurrentDirectory);
+            Member(rest, "base", AppContext.BaseDirectory);
+            Member(rest, "deps", (string)AppContext.GetData("APP_CONTEXT_DEPS_FILES"));
+            Member(rest, "assemblies", (string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES"));
+            Member(rest, "knob", (string)AppContext.GetData("My.Knob") + AppContext.GetData("My.Text"));
+            bool on;
+            Member(rest, "switch", AppContext.TryGetSwitch("My.Knob", out on) + " " + on);
+            Member(rest, "context", AssemblyLoadContext.GetLoadContext(typeof(Function).Assembly) == AssemblyLoadContext.Default ? "default" : "other");
+            Member(rest, "where", typeof(Function).Assembly.Location + " " + typeof(ILambdaContext).Assembly.Location);
+            Member(rest, "culture", CultureInfo.CurrentCulture.Name + TimeZoneInfo.Local.Id + Assembly.GetEntryAssembly().GetName().Name);
+            return rest.ToString() + ",\"managed\":" + managed + "},\"child\":" + child + "},\"libc\":" + libc + "}}";
         }
 
         public Stream NullStream(Stream s) { return null; }
