@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::names::MAX_NAME;
 use super::{Control, ControlError, ErrorKind, Settings, reserved_variables};
 
 /// AWS's limit on a function's environment, in bytes of its JSON.
 const ENVIRONMENT_BYTES: usize = 4096;
-/// AWS's limit on the tags of a resource.
-const TAGS: usize = 50;
 
 /// A number of the function's configuration, with the limits that AWS enforces beside the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +57,6 @@ pub(super) fn new_name(name: &str) -> Result<(), ControlError> {
     }
     let broken = format!("Member must have length less than or equal to {MAX_NAME}");
     Err(constraint(ErrorKind::InvalidParameterValue, name, "functionName", &broken))
-}
-
-/// # Errors
-/// AWS's, for more tags than a resource may have, or a key that is AWS's own.
-pub(super) fn tags(tags: &BTreeMap<String, String>) -> Result<(), ControlError> {
-    if tags.len() > TAGS {
-        return Err(ControlError::invalid("Number of tags exceeds resource tag limit."));
-    }
-    if tags.keys().any(|key| key.to_ascii_lowercase().starts_with("aws:")) {
-        let text = "Tag keys starting with 'aws:' are reserved for system use.";
-        return Err(ControlError::invalid(text));
-    }
-    Ok(())
 }
 
 /// # Errors
@@ -179,34 +162,7 @@ impl Settings {
     }
 }
 
-/// What is read of a code-signing configuration's record.
-#[derive(Debug, Deserialize)]
-struct Signing {
-    /// `Warn` or `Enforce`.
-    #[serde(default)]
-    policy: String,
-}
-
 impl Control {
-    /// Holds new code to a code-signing configuration. Nothing here can be signed, so one that enforces takes none.
-    ///
-    /// # Errors
-    /// AWS's, for a configuration that is not there; for code without a signature where one must be.
-    pub(super) async fn check_signing(&self, arn: &str) -> Result<(), ControlError> {
-        let id = arn.rsplit(':').next().unwrap_or_default();
-        let Some((signing, _)) = self.read::<Signing>(&format!("signing/{id}")).await? else {
-            let text = format!(
-                "The code signing configuration cannot be found. Check that the provided code signing configuration is not deleted: {arn}."
-            );
-            return Err(ControlError::new(ErrorKind::CodeSigningConfigNotFound, text));
-        };
-        if signing.policy == "Enforce" {
-            let text = "Lambda cannot deploy the function. The code is not signed, and the code signing configuration of the function enforces signatures.";
-            return Err(ControlError::new(ErrorKind::InvalidCodeSignature, text));
-        }
-        Ok(())
-    }
-
     /// # Errors
     /// AWS's, for a revision id that is not the latest.
     pub(super) fn check_revision(wanted: Option<&str>, latest: &str) -> Result<(), ControlError> {
@@ -304,14 +260,5 @@ mod tests {
         ] {
             assert_eq!(dead_letter(arn).is_ok(), taken, "{arn}");
         }
-    }
-
-    #[test]
-    fn tags_have_a_limit() {
-        let some = |n: usize| (0..n).map(|i| (format!("k{i}"), String::new())).collect();
-        assert!(tags(&some(50)).is_ok());
-        let error = tags(&some(51)).unwrap_err();
-        assert_eq!(error.message, "Number of tags exceeds resource tag limit.");
-        assert!(tags(&BTreeMap::from([("aws:x".to_owned(), String::new())])).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::lookup::{Found, PAGE, Qualified, attempt, fence, now_text, replace};
+use super::lookup::{Found, Page, Qualified, attempt, fence, now_text, replace};
 use super::names::LATEST;
 use super::records::{self, AliasRecord, FunctionRecord, ProvisionedRecord};
 use super::{Control, ControlError, ErrorKind, answer, request};
@@ -32,8 +32,14 @@ struct Provision {
     #[serde(default)]
     qualifier: String,
     provisioned_concurrent_executions: Option<u32>,
-    marker: Option<String>,
-    max_items: Option<usize>,
+    #[serde(flatten)]
+    page: Page,
+}
+
+impl Provision {
+    fn place(&self, control: &Control) -> Result<(String, String), ControlError> {
+        control.resolve_place(&self.function_name, Some(&self.qualifier))
+    }
 }
 
 /// The part of a function's record that is counted here.
@@ -110,6 +116,7 @@ impl Control {
             }
             function.record.reserved_concurrency = Some(wanted);
             let mut batch = Batch::default();
+            batch.put.push((records::reserved_key(&named.name), super::encode(&wanted)?));
             fence(&mut batch, &function)?;
             replace(&mut batch, ACCOUNT.into(), guard, &())?;
             self.commit(batch, Some(&named.name)).await
@@ -141,7 +148,8 @@ impl Control {
             if function.record.reserved_concurrency.take().is_none() {
                 return Ok(());
             }
-            let mut batch = Batch::default();
+            let delete = vec![records::reserved_key(&named.name)];
+            let mut batch = Batch { delete, ..Batch::default() };
             fence(&mut batch, &function)?;
             replace(&mut batch, ACCOUNT.into(), guard, &())?;
             self.commit(batch, Some(&named.name)).await.map(drop)
@@ -156,8 +164,7 @@ impl Control {
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Provision = request(members)?;
         let wanted = asked.provisioned_concurrent_executions.unwrap_or_default();
-        let named = self.resolve_name(&asked.function_name, Some(&asked.qualifier))?;
-        let qualifier = named.qualifier.as_deref().unwrap_or(LATEST);
+        let (name, qualifier) = asked.place(self)?;
         let unpublished = || {
             let text = "Provisioned Concurrency Configs cannot be applied to unpublished function versions.";
             ControlError::invalid(text)
@@ -167,41 +174,41 @@ impl Control {
         }
         let record = attempt!({
             let guard = self.account_guard().await?;
-            let (function, qualified) = self.provisionable(&named.name, qualifier).await?;
+            let (function, qualified) = self.provisionable(&name, &qualifier).await?;
             let mut held = self.held().await?;
-            let key = (named.name.clone(), qualifier.to_owned());
+            let key = (name.clone(), qualifier.clone());
             held.provisioned.remove(&key);
             match &qualified {
                 Qualified::Alias(alias) if alias.record.version == LATEST => {
                     return Err(unpublished());
                 }
                 Qualified::Alias(alias) => {
-                    let of_version = (named.name.clone(), alias.record.version.clone());
+                    let of_version = (name.clone(), alias.record.version.clone());
                     if held.provisioned.contains_key(&of_version) {
                         let text = "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version";
                         return Err(ControlError::conflict(text));
                     }
                 }
                 Qualified::Version(_) | Qualified::Latest => {
-                    self.not_behind_a_provisioned_alias(&named.name, qualifier, &held).await?;
+                    self.not_behind_a_provisioned_alias(&name, &qualifier, &held).await?;
                 }
             }
             self.check_room(&function.record, wanted, &held)?;
             let record = ProvisionedRecord { requested: wanted, last_modified: now_text() };
             let mut batch = Batch::default();
-            let key = records::qualified_key("provisioned", &named.name, qualifier);
+            let key = records::qualified_key("provisioned", &name, &qualifier);
             batch.put.push((key, super::encode(&record)?));
             // An alias that is deleted or moved meanwhile makes this run again.
             if let Qualified::Alias(alias) = &qualified {
-                let key = records::alias_key(&named.name, qualifier);
+                let key = records::alias_key(&name, &qualifier);
                 replace(&mut batch, key, Some(alias.revision), &alias.record)?;
             }
             fence(&mut batch, &function)?;
             replace(&mut batch, ACCOUNT.into(), guard, &())?;
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
             Ok(record)
         })?;
-        let mut shown = self.show_provisioned(&named.name, qualifier, &record);
+        let mut shown = self.show_provisioned(&name, &qualifier, &record);
         // On AWS, too, the answer never says that it is done already.
         shown["Status"] = "IN_PROGRESS".into();
         answer(shown)
@@ -213,16 +220,15 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Provision = request(members)?;
-        let named = self.resolve_name(&asked.function_name, Some(&asked.qualifier))?;
-        let qualifier = named.qualifier.as_deref().unwrap_or(LATEST);
-        self.provisionable(&named.name, qualifier).await?;
-        let key = records::qualified_key("provisioned", &named.name, qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        self.provisionable(&name, &qualifier).await?;
+        let key = records::qualified_key("provisioned", &name, &qualifier);
         let Some((record, _)) = self.read::<ProvisionedRecord>(&key).await? else {
             let kind = ErrorKind::ProvisionedConcurrencyConfigNotFound;
             let text = "No Provisioned Concurrency Config found for this function";
             return Err(ControlError::new(kind, text));
         };
-        answer(self.show_provisioned(&named.name, qualifier, &record))
+        answer(self.show_provisioned(&name, &qualifier, &record))
     }
 
     /// `DeleteProvisionedConcurrencyConfig`; well where there is none.
@@ -231,13 +237,12 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Provision = request(members)?;
-        let named = self.resolve_name(&asked.function_name, Some(&asked.qualifier))?;
-        let qualifier = named.qualifier.as_deref().unwrap_or(LATEST);
-        self.provisionable(&named.name, qualifier).await?;
-        let key = records::qualified_key("provisioned", &named.name, qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        self.provisionable(&name, &qualifier).await?;
+        let key = records::qualified_key("provisioned", &name, &qualifier);
         if self.store.get(&key).await?.is_some() {
             let batch = Batch { delete: vec![key], ..Batch::default() };
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
         }
         Ok(Map::new())
     }
@@ -251,32 +256,17 @@ impl Control {
         let named = self.resolve_name(&asked.function_name, None)?;
         self.need_function(&named.name).await?;
         let prefix = format!("provisioned/{}/", named.name);
-        let most = asked.max_items.unwrap_or(PAGE);
-        let (page, next) = self
-            .list_page::<ProvisionedRecord>(&prefix, asked.marker.as_deref(), most, |_| true)
-            .await?;
-        let configs: Vec<Value> = page
-            .iter()
-            .map(|(key, record)| {
-                let qualifier = key.strip_prefix(&prefix).unwrap_or(key);
-                let mut shown = self.show_provisioned(&named.name, qualifier, record);
-                shown["FunctionArn"] =
-                    self.settings.function_arn(&named.name, Some(qualifier)).into();
-                shown
-            })
-            .collect();
-        answer(json!({ "ProvisionedConcurrencyConfigs": configs, "NextMarker": next }))
+        let show = |qualifier: &str, record: &ProvisionedRecord| {
+            let mut shown = self.show_provisioned(&named.name, qualifier, record);
+            shown["FunctionArn"] = self.settings.function_arn(&named.name, Some(qualifier)).into();
+            shown
+        };
+        self.show_page(&prefix, &asked.page, "ProvisionedConcurrencyConfigs", show).await
     }
 
     /// What functions hold of the account's concurrency now.
     pub(crate) async fn held(&self) -> Result<Held, ControlError> {
-        let mut held = Held::default();
-        self.walk::<Reserved>("function/", |_, function| {
-            if let Some(reserved) = function.reserved_concurrency {
-                held.reserved.insert(function.name, reserved);
-            }
-        })
-        .await?;
+        let mut held = Held { reserved: self.reserved_keys().await?, ..Held::default() };
         self.walk::<ProvisionedRecord>("provisioned/", |key, record| {
             if let [_, name, qualifier] = key.split('/').collect::<Vec<_>>()[..] {
                 held.provisioned.insert((name.into(), qualifier.into()), record.requested);
@@ -286,12 +276,40 @@ impl Control {
         Ok(held)
     }
 
-    /// Reserved concurrency of every function that has any.
+    /// Reserved concurrency by function, from the keys that are there for it alone.
+    async fn reserved_keys(&self) -> Result<HashMap<String, u32>, ControlError> {
+        let mut reserved = HashMap::new();
+        self.walk::<u32>(records::RESERVED, |key, executions| {
+            reserved.insert(key[records::RESERVED.len()..].to_owned(), executions);
+        })
+        .await?;
+        Ok(reserved)
+    }
+
+    /// Reserved concurrency of every function that has any, by the functions' own records, which are all read: for the
+    /// server's start. Their keys, which a store of an earlier Kennel lacks, are made to say the same.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub async fn reservations(&self) -> Result<Vec<(String, u32)>, ControlError> {
-        Ok(self.held().await?.reserved.into_iter().collect())
+    /// The store's.
+    pub async fn reservations(&self) -> Result<HashMap<String, u32>, ControlError> {
+        let mut reserved = HashMap::new();
+        self.walk::<Reserved>("function/", |_, function| {
+            if let Some(executions) = function.reserved_concurrency {
+                reserved.insert(function.name, executions);
+            }
+        })
+        .await?;
+        let keys = self.reserved_keys().await?;
+        if keys != reserved {
+            let gone = keys.keys().filter(|name| !reserved.contains_key(*name));
+            let delete = gone.map(|name| records::reserved_key(name)).collect();
+            let mut batch = Batch { delete, ..Batch::default() };
+            for (name, executions) in &reserved {
+                batch.put.push((records::reserved_key(name), super::encode(executions)?));
+            }
+            self.commit(batch, None).await?;
+        }
+        Ok(reserved)
     }
 
     /// Every provisioned concurrency: function, qualifier, and how much of it.

@@ -12,7 +12,8 @@ use super::code::kept_keys;
 use super::lookup::{QualifierForm, attempt, fence};
 use super::names::LATEST;
 use super::records::{
-    AliasRecord, PER_FUNCTION, VersionRecord, function_key, qualified_key, version_key,
+    AliasRecord, PER_FUNCTION, VersionRecord, function_key, qualified_key, reserved_key,
+    version_key,
 };
 use super::{Control, ControlError, answer, encode, request};
 use crate::store::{Batch, StoreError};
@@ -93,7 +94,7 @@ impl Control {
             put: vec![(deleted_key(name), encode(&function.record.id)?)],
             ..Batch::default()
         };
-        batch.delete.push(key);
+        batch.delete.extend([key, reserved_key(name)]);
         self.commit(batch, Some(name)).await?;
         Ok(())
     }

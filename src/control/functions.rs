@@ -1,6 +1,5 @@
 //! Functions: made, shown and listed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use super::lookup::{self, PAGE, Qualified, attempt, now_text, replace, uuid};
 use super::names::LATEST;
 use super::records::{FunctionRecord, VersionRecord, function_key, version_key};
 use super::shown::Phase;
+use super::tags::{Tags, check_tags};
 use super::versions::publish;
 use super::{Control, ControlError, answer, checks, request};
 use crate::store::Batch;
@@ -27,7 +27,7 @@ struct Create {
     publish_to: Option<String>,
     package_type: Option<String>,
     architectures: Option<Vec<String>>,
-    tags: Option<BTreeMap<String, String>>,
+    tags: Option<Tags>,
     code_signing_config_arn: Option<String>,
     #[serde(flatten)]
     wanted: Wanted,
@@ -97,7 +97,7 @@ impl Control {
             latest.architectures = architectures;
         }
         let tags = create.tags.unwrap_or_default();
-        checks::tags(&tags)?;
+        check_tags(&tags)?;
         self.configure(&name, &mut latest, &create.wanted).await?;
         if let Some(arn) = &create.code_signing_config_arn {
             self.check_signing(arn).await?;
@@ -404,17 +404,21 @@ mod tests {
             let arn = format!("arn:aws:lambda:us-east-1:000000000000:code-signing-config:{id}");
             json!({"CodeSigningConfigArn": arn})
         };
+        let sign = async |id: &str, policy: &str| {
+            let record = json!({"id": id, "publishers": [], "policy": policy, "last_modified": ""});
+            kit.put(&format!("signing/{id}"), record).await;
+        };
         let error = kit.create_with("f", more("csc-1")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::CodeSigningConfigNotFound);
-        kit.put("signing/csc-1", json!({"policy": "Warn"})).await;
+        sign("csc-1", "Warn").await;
         kit.create_with("f", more("csc-1")).await.unwrap();
-        kit.put("signing/csc-2", json!({"policy": "Enforce"})).await;
+        sign("csc-2", "Enforce").await;
         let error = kit.create_with("g", more("csc-2")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidCodeSignature);
         // A configuration that became strict later.
         let update = json!({"FunctionName": "f", "ZipFile": kit.base64(&kit.other_zip)});
         kit.call("UpdateFunctionCode", update.clone()).await.unwrap();
-        kit.put("signing/csc-1", json!({"policy": "Enforce"})).await;
+        sign("csc-1", "Enforce").await;
         let error = kit.call("UpdateFunctionCode", update).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidCodeSignature);
     }

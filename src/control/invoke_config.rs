@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::lookup::{Found, PAGE, attempt, fence, now_seconds, replace};
+use super::lookup::{Found, Page, attempt, fence, now_seconds, replace};
 use super::names::{FunctionName, LATEST};
 use super::records::{self, EventInvokeConfig, FunctionRecord};
 use super::{Control, ControlError, ErrorKind, answer, request};
@@ -17,8 +17,8 @@ struct Config {
     maximum_retry_attempts: Option<u32>,
     maximum_event_age_in_seconds: Option<u32>,
     destination_config: Option<Destinations>,
-    marker: Option<String>,
-    max_items: Option<usize>,
+    #[serde(flatten)]
+    page: Page,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +32,12 @@ struct Destinations {
 #[serde(rename_all = "PascalCase")]
 struct Destination {
     destination: Option<String>,
+}
+
+impl Config {
+    fn place(&self, control: &Control) -> Result<(String, String), ControlError> {
+        control.resolve_place(&self.function_name, self.qualifier.as_deref())
+    }
 }
 
 impl Destination {
@@ -65,11 +71,11 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Config = request(members)?;
-        let (named, qualifier) = self.invoke_config_place(&asked)?;
+        let (name, qualifier) = asked.place(self)?;
         something_asked(&asked)?;
         let record = attempt!({
-            let function = self.function_with(&named.name, &qualifier).await?;
-            self.check_destinations(&named.name, asked.destination_config.as_ref()).await?;
+            let function = self.function_with(&name, &qualifier).await?;
+            self.check_destinations(&name, asked.destination_config.as_ref()).await?;
             let to = asked.destination_config.as_ref();
             let record = EventInvokeConfig {
                 maximum_retry_attempts: asked.maximum_retry_attempts,
@@ -81,13 +87,13 @@ impl Control {
                 last_modified: now_seconds(),
             };
             let mut batch = Batch::default();
-            let key = records::qualified_key("invoke-config", &named.name, &qualifier);
+            let key = records::qualified_key("invoke-config", &name, &qualifier);
             batch.put.push((key, super::encode(&record)?));
             fence(&mut batch, &function)?;
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
             Ok(record)
         })?;
-        answer(self.show_invoke_config(&named.name, &qualifier, &record))
+        answer(self.show_invoke_config(&name, &qualifier, &record))
     }
 
     /// `UpdateFunctionEventInvokeConfig`: what is not given stays.
@@ -96,15 +102,15 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Config = request(members)?;
-        let (named, qualifier) = self.invoke_config_place(&asked)?;
+        let (name, qualifier) = asked.place(self)?;
         something_asked(&asked)?;
         let record = attempt!({
-            let function = self.function_with(&named.name, &qualifier).await?;
-            let key = records::qualified_key("invoke-config", &named.name, &qualifier);
+            let function = self.function_with(&name, &qualifier).await?;
+            let key = records::qualified_key("invoke-config", &name, &qualifier);
             let found = self.find::<EventInvokeConfig>(&key).await?;
             let Found { mut record, revision } =
-                found.ok_or_else(|| self.no_invoke_config(&named.name, &qualifier))?;
-            self.check_destinations(&named.name, asked.destination_config.as_ref()).await?;
+                found.ok_or_else(|| self.no_invoke_config(&name, &qualifier))?;
+            self.check_destinations(&name, asked.destination_config.as_ref()).await?;
             if asked.maximum_retry_attempts.is_some() {
                 record.maximum_retry_attempts = asked.maximum_retry_attempts;
             }
@@ -123,10 +129,10 @@ impl Control {
             let mut batch = Batch::default();
             replace(&mut batch, key, Some(revision), &record)?;
             fence(&mut batch, &function)?;
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
             Ok(record)
         })?;
-        answer(self.show_invoke_config(&named.name, &qualifier, &record))
+        answer(self.show_invoke_config(&name, &qualifier, &record))
     }
 
     /// `GetFunctionEventInvokeConfig`.
@@ -135,11 +141,11 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Config = request(members)?;
-        let (named, qualifier) = self.invoke_config_place(&asked)?;
-        let key = records::qualified_key("invoke-config", &named.name, &qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        let key = records::qualified_key("invoke-config", &name, &qualifier);
         let found = self.read::<EventInvokeConfig>(&key).await?;
-        let (record, _) = found.ok_or_else(|| self.no_invoke_config(&named.name, &qualifier))?;
-        answer(self.show_invoke_config(&named.name, &qualifier, &record))
+        let (record, _) = found.ok_or_else(|| self.no_invoke_config(&name, &qualifier))?;
+        answer(self.show_invoke_config(&name, &qualifier, &record))
     }
 
     /// `DeleteFunctionEventInvokeConfig`.
@@ -148,17 +154,17 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: Config = request(members)?;
-        let (named, qualifier) = self.invoke_config_place(&asked)?;
-        let key = records::qualified_key("invoke-config", &named.name, &qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        let key = records::qualified_key("invoke-config", &name, &qualifier);
         attempt!({
             let found = self.store.get(&key).await?;
-            let entry = found.ok_or_else(|| self.no_invoke_config(&named.name, &qualifier))?;
+            let entry = found.ok_or_else(|| self.no_invoke_config(&name, &qualifier))?;
             let batch = Batch {
                 expect: vec![(key.clone(), Some(entry.revision))],
                 delete: vec![key.clone()],
                 ..Batch::default()
             };
-            self.commit(batch, Some(&named.name)).await
+            self.commit(batch, Some(&name)).await
         })?;
         Ok(Map::new())
     }
@@ -174,24 +180,10 @@ impl Control {
             return Err(ControlError::not_found("The function doesn't exist."));
         }
         let prefix = format!("invoke-config/{}/", named.name);
-        let most = asked.max_items.unwrap_or(PAGE);
-        let (page, next) = self
-            .list_page::<EventInvokeConfig>(&prefix, asked.marker.as_deref(), most, |_| true)
-            .await?;
-        let configs: Vec<Value> = page
-            .iter()
-            .map(|(key, record)| {
-                let qualifier = key.strip_prefix(&prefix).unwrap_or(key);
-                self.show_invoke_config(&named.name, qualifier, record)
-            })
-            .collect();
-        answer(json!({ "FunctionEventInvokeConfigs": configs, "NextMarker": next }))
-    }
-
-    fn invoke_config_place(&self, asked: &Config) -> Result<(FunctionName, String), ControlError> {
-        let named = self.resolve_name(&asked.function_name, asked.qualifier.as_deref())?;
-        let qualifier = named.qualifier.clone().unwrap_or_else(|| LATEST.into());
-        Ok((named, qualifier))
+        self.show_page(&prefix, &asked.page, "FunctionEventInvokeConfigs", |qualifier, record| {
+            self.show_invoke_config(&named.name, qualifier, record)
+        })
+        .await
     }
 
     async fn function_with(
@@ -199,11 +191,8 @@ impl Control {
         name: &str,
         qualifier: &str,
     ) -> Result<Found<FunctionRecord>, ControlError> {
-        let function = self.find_function(name).await?;
-        match (function, self.find_qualified(name, qualifier).await?) {
-            (Some(function), Some(_)) => Ok(function),
-            _ => Err(ControlError::not_found("The function doesn't exist.")),
-        }
+        let owner = self.find_owner(name, qualifier).await?;
+        owner.ok_or_else(|| ControlError::not_found("The function doesn't exist."))
     }
 
     fn no_invoke_config(&self, name: &str, qualifier: &str) -> ControlError {

@@ -5,11 +5,13 @@ use std::error::Error as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::names::{FunctionName, LATEST};
 use super::records::{self, AliasRecord, FunctionRecord, VersionRecord};
-use super::{Control, ControlError, encode};
+use super::{Control, ControlError, answer, encode};
 use crate::store::{Batch, Revision, StoreError};
 
 /// Rounds of compare-and-set before a writer that always loses gives up.
@@ -24,6 +26,14 @@ pub(crate) const PAGE: usize = 50;
 pub(crate) struct Found<T> {
     pub record: T,
     pub revision: Revision,
+}
+
+/// Which page of a list is asked for; goes flat into a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Page {
+    pub marker: Option<String>,
+    pub max_items: Option<usize>,
 }
 
 /// What a qualifier of a function leads to.
@@ -234,6 +244,48 @@ impl Control {
         qualifier: Option<&str>,
     ) -> Result<FunctionName, ControlError> {
         FunctionName::resolve(text, qualifier, &self.settings)
+    }
+
+    /// A name or ARN of ours, and what it is qualified with: `$LATEST` where nothing is said.
+    pub(crate) fn resolve_place(
+        &self,
+        text: &str,
+        qualifier: Option<&str>,
+    ) -> Result<(String, String), ControlError> {
+        let named = self.resolve_name(text, qualifier)?;
+        Ok((named.name, named.qualifier.unwrap_or_else(|| LATEST.into())))
+    }
+
+    /// The function, where its qualifier is there too.
+    pub(crate) async fn find_owner(
+        &self,
+        name: &str,
+        qualifier: &str,
+    ) -> Result<Option<Found<FunctionRecord>>, ControlError> {
+        let function = self.find_function(name).await?;
+        let qualified = self.find_qualified(name, qualifier).await?;
+        Ok(function.filter(|_| qualified.is_some()))
+    }
+
+    /// The answer of a list: a page of the records under a prefix, each shown with the rest of its key, as `member`.
+    pub(crate) async fn show_page<T: DeserializeOwned, S: Into<Value>>(
+        &self,
+        prefix: &str,
+        page: &Page,
+        member: &str,
+        show: impl Fn(&str, &T) -> S,
+    ) -> Result<Map<String, Value>, ControlError> {
+        let most = page.max_items.unwrap_or(PAGE);
+        let (page, next) = self.list_page(prefix, page.marker.as_deref(), most, |_| true).await?;
+        let shown = page.iter().map(|(key, record)| {
+            let rest = key.strip_prefix(prefix).unwrap_or(key);
+            show(rest, record).into()
+        });
+        let shown: Vec<Value> = shown.collect();
+        let mut members = Map::new();
+        members.insert(member.into(), shown.into());
+        members.insert("NextMarker".into(), next.into());
+        answer(members)
     }
 
     /// One page of records under a prefix, and the marker of the next where there is one.

@@ -8,6 +8,7 @@
 //! invoke-config/NAME/QUALIFIER       EventInvokeConfig
 //! url/NAME/QUALIFIER, url-id/ID      UrlRecord, and the function that an id leads to
 //! provisioned/NAME/QUALIFIER         ProvisionedRecord
+//! reserved/NAME                      reserved concurrency once more, so that its sum needs no look at all functions
 //! runtime-management/NAME/QUALIFIER  as given
 //! deleted/NAME                       a function that is gone, and whose keys are still being removed
 //! code/HEX/OWNER                     names a tree that must be kept; OWNER: function/NAME/VERSION or layer/NAME/N
@@ -38,6 +39,14 @@ pub const PER_FUNCTION: [&str; 8] = [
 pub fn function_key(name: &str) -> String {
     format!("function/{name}")
 }
+
+/// Reserved concurrency, a number: there as long as the function's record has it.
+pub fn reserved_key(name: &str) -> String {
+    format!("{RESERVED}{name}")
+}
+
+/// What [`reserved_key`] begins with.
+pub const RESERVED: &str = "reserved/";
 
 pub fn version_key(name: &str, version: u64) -> String {
     format!("version/{name}/{version:020}")

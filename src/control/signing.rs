@@ -1,11 +1,10 @@
 //! Code-signing configurations, and which function has which. Signatures are not checked here: Kennel has no signer, so
-//! a function whose configuration says `Enforce` takes no new code (`functions` asks [`Control::signing_enforced`]).
+//! a function whose configuration says `Enforce` takes no new code.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::lookup::{Found, PAGE, attempt, fence, now_text, random_name, replace};
-use super::records::FunctionRecord;
+use super::lookup::{Found, PAGE, Page, attempt, fence, now_text, random_name, replace};
 use super::tags::{Tags, check_tags};
 use super::{Control, ControlError, ErrorKind, answer, request};
 use crate::store::Batch;
@@ -61,8 +60,8 @@ struct Config {
 struct ConfigName {
     #[serde(default)]
     code_signing_config_arn: String,
-    marker: Option<String>,
-    max_items: Option<usize>,
+    #[serde(flatten)]
+    page: Page,
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,13 +175,8 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: ConfigName = request(members)?;
-        let most = asked.max_items.unwrap_or(PAGE);
-        let (page, next) = self
-            .list_page::<SigningRecord>("signing/", asked.marker.as_deref(), most, |_| true)
-            .await?;
-        let configs: Vec<Value> =
-            page.iter().map(|(_, record)| self.show_signing(record)).collect();
-        answer(json!({ "CodeSigningConfigs": configs, "NextMarker": next }))
+        let show = |_: &str, record: &SigningRecord| self.show_signing(record);
+        self.show_page("signing/", &asked.page, "CodeSigningConfigs", show).await
     }
 
     /// `ListFunctionsByCodeSigningConfig`.
@@ -193,10 +187,10 @@ impl Control {
         let asked: ConfigName = request(members)?;
         let arn = &asked.code_signing_config_arn;
         self.need_signing(arn).await?;
-        let most = asked.max_items.unwrap_or(PAGE);
+        let most = asked.page.max_items.unwrap_or(PAGE);
         let has_it = |f: &UserOfSigning| f.code_signing_config_arn.as_ref() == Some(arn);
         let (page, next) =
-            self.list_page("function/", asked.marker.as_deref(), most, has_it).await?;
+            self.list_page("function/", asked.page.marker.as_deref(), most, has_it).await?;
         let arns: Vec<String> =
             page.iter().map(|(_, f)| self.settings.function_arn(&f.name, None)).collect();
         answer(json!({ "FunctionArns": arns, "NextMarker": next }))
@@ -258,22 +252,18 @@ impl Control {
         Ok(Map::new())
     }
 
-    /// Whether the function takes only signed code.
+    /// Holds new code to the configuration that an ARN names. Nothing here can be signed, so one that enforces takes
+    /// none.
     ///
     /// # Errors
-    /// The configuration cannot be read.
-    pub async fn signing_enforced(&self, function: &FunctionRecord) -> Result<bool, ControlError> {
-        let Some(arn) = &function.code_signing_config_arn else { return Ok(false) };
-        Ok(self.find_signing(arn).await?.is_some_and(|found| found.record.policy == "Enforce"))
-    }
-
-    /// Finds the configuration that an ARN names, for `CodeSigningConfigArn` of CreateFunction.
-    ///
-    /// # Errors
-    /// There is none: AWS's `CodeSigningConfigNotFoundException`.
-    pub async fn check_signing_config(&self, arn: &str) -> Result<(), ControlError> {
-        let found = self.find_signing(arn).await?;
-        found.map(drop).ok_or_else(|| no_config_for_function(arn))
+    /// AWS's, for a configuration that is not there, and for code without a signature where one must be.
+    pub(super) async fn check_signing(&self, arn: &str) -> Result<(), ControlError> {
+        let found = self.find_signing(arn).await?.ok_or_else(|| no_config_for_function(arn))?;
+        if found.record.policy == "Enforce" {
+            let text = "Lambda cannot deploy the function. The code is not signed, and the code signing configuration of the function enforces signatures.";
+            return Err(ControlError::new(ErrorKind::InvalidCodeSignature, text));
+        }
+        Ok(())
     }
 
     async fn find_signing(&self, arn: &str) -> Result<Option<Found<SigningRecord>>, ControlError> {
@@ -355,6 +345,8 @@ mod tests {
         assert!(arn.ends_with(config["CodeSigningConfigId"].as_str().unwrap()));
         assert_eq!(config["CodeSigningPolicies"]["UntrustedArtifactOnDeployment"], "Enforce");
         assert_eq!(config["AllowedPublishers"]["SigningProfileVersionArns"], json!([PROFILE]));
+        let unsigned = error(control.check_signing(&arn).await);
+        assert_eq!(unsigned.0, ErrorKind::InvalidCodeSignature);
         let by_arn = || members(json!({ "CodeSigningConfigArn": arn }));
         let mut warn = by_arn();
         warn.insert(
@@ -371,7 +363,7 @@ mod tests {
         let both = members(json!({ "CodeSigningConfigArn": arn, "FunctionName": "f" }));
         assert_eq!(control.put_function_code_signing_config(of_f()).await.unwrap(), both);
         assert_eq!(control.get_function_code_signing_config(of_f()).await.unwrap(), both);
-        assert!(!control.signing_enforced(&bench.record("f").await).await.unwrap());
+        control.check_signing(&arn).await.unwrap();
         let listed = control.list_code_signing_configs(Map::new()).await.unwrap();
         assert_eq!(listed["CodeSigningConfigs"].as_array().unwrap().last(), Some(config));
         let users = control.list_functions_by_code_signing_config(by_arn()).await.unwrap();
@@ -418,7 +410,9 @@ mod tests {
             let text = format!(
                 "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {bad}."
             );
-            assert_eq!(error(answer), (ErrorKind::CodeSigningConfigNotFound, text));
+            let absent = (ErrorKind::CodeSigningConfigNotFound, text);
+            assert_eq!(error(answer), absent);
+            assert_eq!(error(control.check_signing(&bad).await), absent);
         }
         control.delete_function_code_signing_config(of("f", "")).await.unwrap();
         let same = control.update_code_signing_config(by(&good)).await.unwrap();

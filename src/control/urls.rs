@@ -4,12 +4,12 @@
 //! `localhost` to this machine, and by its first label the front door finds the function ([`Control::function_url`]).
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::lookup::{Found, PAGE, attempt, fence, random_name, replace};
-use super::names::{FunctionName, LATEST};
+use super::lookup::{Found, Page, attempt, fence, random_name, replace};
+use super::names::LATEST;
 use super::records::{self, FunctionRecord, UrlRecord};
-use super::{Control, ControlError, answer, request};
+use super::{Control, ControlError, request};
 use crate::store::Batch;
 
 /// Characters of an id, as on AWS.
@@ -23,8 +23,14 @@ struct UrlConfig {
     auth_type: Option<String>,
     cors: Option<Value>,
     invoke_mode: Option<String>,
-    marker: Option<String>,
-    max_items: Option<usize>,
+    #[serde(flatten)]
+    page: Page,
+}
+
+impl UrlConfig {
+    fn place(&self, control: &Control) -> Result<(String, String), ControlError> {
+        control.resolve_place(&self.function_name, self.qualifier.as_deref())
+    }
 }
 
 /// What an id leads to.
@@ -45,12 +51,12 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: UrlConfig = request(members)?;
-        let (named, qualifier) = self.url_place(&asked)?;
+        let (name, qualifier) = asked.place(self)?;
         let record = attempt!({
-            let function = self.url_owner(&named.name, &qualifier).await?;
-            let key = records::qualified_key("url", &named.name, &qualifier);
+            let function = self.url_owner(&name, &qualifier).await?;
+            let key = records::qualified_key("url", &name, &qualifier);
             if self.store.get(&key).await?.is_some() {
-                let arn = self.url_function_arn(&named.name, &qualifier);
+                let arn = self.url_function_arn(&name, &qualifier);
                 let text = format!(
                     "Failed to create function url config for [functionArn = {arn}]. Error message:  FunctionUrlConfig exists for this Lambda function"
                 );
@@ -58,7 +64,7 @@ impl Control {
             }
             let now = now();
             let record = UrlRecord {
-                function: named.name.clone(),
+                function: name.clone(),
                 qualifier: qualifier.clone(),
                 url_id: random_name(ID_LENGTH),
                 auth_type: asked.auth_type.clone().unwrap_or_else(|| "NONE".into()),
@@ -67,12 +73,12 @@ impl Control {
                 creation_time: now.clone(),
                 last_modified: now,
             };
-            let leads_to = IdRecord { function: named.name.clone(), qualifier: qualifier.clone() };
+            let leads_to = IdRecord { function: name.clone(), qualifier: qualifier.clone() };
             let mut batch = Batch::default();
             replace(&mut batch, key, None, &record)?;
             replace(&mut batch, id_key(&record.url_id), None, &leads_to)?;
             fence(&mut batch, &function)?;
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
             Ok(record)
         })?;
         let mut shown = self.show_url(&record);
@@ -89,8 +95,8 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: UrlConfig = request(members)?;
-        let (named, qualifier) = self.url_place(&asked)?;
-        let key = records::qualified_key("url", &named.name, &qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        let key = records::qualified_key("url", &name, &qualifier);
         let (record, _) = self.read::<UrlRecord>(&key).await?.ok_or_else(no_such_resource)?;
         Ok(self.show_url(&record))
     }
@@ -101,10 +107,10 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: UrlConfig = request(members)?;
-        let (named, qualifier) = self.url_place(&asked)?;
+        let (name, qualifier) = asked.place(self)?;
         let record = attempt!({
-            self.url_owner(&named.name, &qualifier).await?;
-            let key = records::qualified_key("url", &named.name, &qualifier);
+            self.url_owner(&name, &qualifier).await?;
+            let key = records::qualified_key("url", &name, &qualifier);
             let found = self.find::<UrlRecord>(&key).await?;
             let Found { mut record, revision } = found.ok_or_else(no_such_resource)?;
             if let Some(auth) = &asked.auth_type {
@@ -119,7 +125,7 @@ impl Control {
             record.last_modified = now();
             let mut batch = Batch::default();
             replace(&mut batch, key, Some(revision), &record)?;
-            self.commit(batch, Some(&named.name)).await?;
+            self.commit(batch, Some(&name)).await?;
             Ok(record)
         })?;
         let mut shown = self.show_url(&record);
@@ -135,8 +141,8 @@ impl Control {
         members: Map<String, Value>,
     ) -> Result<Map<String, Value>, ControlError> {
         let asked: UrlConfig = request(members)?;
-        let (named, qualifier) = self.url_place(&asked)?;
-        let key = records::qualified_key("url", &named.name, &qualifier);
+        let (name, qualifier) = asked.place(self)?;
+        let key = records::qualified_key("url", &name, &qualifier);
         attempt!({
             let found = self.find::<UrlRecord>(&key).await?.ok_or_else(no_such_resource)?;
             let batch = Batch {
@@ -144,7 +150,7 @@ impl Control {
                 delete: vec![key.clone(), id_key(&found.record.url_id)],
                 ..Batch::default()
             };
-            self.commit(batch, Some(&named.name)).await
+            self.commit(batch, Some(&name)).await
         })?;
         Ok(Map::new())
     }
@@ -158,12 +164,8 @@ impl Control {
         let named = self.resolve_name(&asked.function_name, None)?;
         self.url_owner(&named.name, LATEST).await?;
         let prefix = format!("url/{}/", named.name);
-        let most = asked.max_items.unwrap_or(PAGE);
-        let (page, next) =
-            self.list_page::<UrlRecord>(&prefix, asked.marker.as_deref(), most, |_| true).await?;
-        let configs: Vec<Map<String, Value>> =
-            page.iter().map(|(_, record)| self.show_url(record)).collect();
-        answer(json!({ "FunctionUrlConfigs": configs, "NextMarker": next }))
+        let show = |_: &str, record: &UrlRecord| self.show_url(record);
+        self.show_page(&prefix, &asked.page, "FunctionUrlConfigs", show).await
     }
 
     /// The function URL of an id, the first label of its host name: for requests that come in through it. Whoever keeps
@@ -184,23 +186,13 @@ impl Control {
         Ok(found.filter(|record| record.url_id == url_id))
     }
 
-    fn url_place(&self, asked: &UrlConfig) -> Result<(FunctionName, String), ControlError> {
-        let named = self.resolve_name(&asked.function_name, asked.qualifier.as_deref())?;
-        let qualifier = named.qualifier.clone().unwrap_or_else(|| LATEST.into());
-        Ok((named, qualifier))
-    }
-
-    /// The function, where its qualifier is there too.
     async fn url_owner(
         &self,
         name: &str,
         qualifier: &str,
     ) -> Result<Found<FunctionRecord>, ControlError> {
-        let function = self.find_function(name).await?;
-        match (function, self.find_qualified(name, qualifier).await?) {
-            (Some(function), Some(_)) => Ok(function),
-            _ => Err(ControlError::not_found("Function does not exist")),
-        }
+        let owner = self.find_owner(name, qualifier).await?;
+        owner.ok_or_else(|| ControlError::not_found("Function does not exist"))
     }
 
     fn url_function_arn(&self, name: &str, qualifier: &str) -> String {
@@ -242,6 +234,8 @@ fn now() -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::lookup::tests::{Bench, error, function_arn, members};
     use super::*;
     use crate::control::ErrorKind;

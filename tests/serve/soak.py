@@ -91,7 +91,8 @@ def main(kennel, seconds):
         # Room for those that run, with their limits, and about half of the rest, idle, with what they use: instances
         # have to go for others to come.
         room = at_once * MEMORY_MB + functions * IDLE_MB // 2
-        server = Server(kennel, folder, "--memory-mb", str(room))
+        # The index of streams has a bound of its own: reached in the first round, it is no climb of the later ones.
+        server = Server(kennel, folder, "--memory-mb", str(room), "--log-streams", str(functions))
         try:
             server.start()
             client = server.client()

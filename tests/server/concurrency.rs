@@ -167,9 +167,10 @@ fn a_provisioned_sandbox_that_dies_is_replaced() {
     assert_eq!(first[0], "provisioned-concurrency");
     let died = server.invoke("provisioned-dies:1", &json!(1)).is(200);
     assert_eq!(died.header("x-amz-function-error"), "Unhandled");
-    let next = wait_for("another one", PATIENCE, || {
-        let result = server.result("provisioned-dies:1", &json!(0));
-        (result[0] == "provisioned-concurrency").then_some(result)
-    });
+    // Nobody asks meanwhile: one made for an event would be used again before the one that waits.
+    let idle = "kennel_sandboxes{function=\"provisioned-dies\",state=\"idle\"}";
+    wait_for("another one", PATIENCE, || server.metric(idle).filter(|idle| *idle == 1.0));
+    let next = server.result("provisioned-dies:1", &json!(0));
+    assert_eq!(next[0], "provisioned-concurrency");
     assert_ne!(first[1], next[1]);
 }

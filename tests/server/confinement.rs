@@ -1,9 +1,17 @@
 //! What the server's process may do, seen from outside.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::harness::Server;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::common::{names, sandboxes};
+use crate::harness::{Server, data_folder, python_zip};
 
 fn status(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/status")).expect("a status")
@@ -71,4 +79,66 @@ fn the_launcher_has_no_socket_but_the_servers() {
     };
     assert!(holds(server.pid()), "the look itself works");
     assert!(!holds(launcher), "the launcher holds the front door");
+}
+
+/// Landlock, which no file of the kernel's tells: the server's own folders are made links to others, which its uid may
+/// well use. Where such a folder is in the data directory nothing changes; outside, it is out of reach.
+#[test]
+fn nothing_outside_the_data_directory_can_be_written_or_read() {
+    if !sandboxes() {
+        return;
+    }
+    let (folder, data) = data_folder();
+    let server = Server::own(&data, &[]);
+    let create = |name: &str, code: &str| {
+        let zip = STANDARD.encode(python_zip(code));
+        let request = json!({
+            "FunctionName": name, "Runtime": "provided.al2023", "Handler": "unused",
+            "Role": "arn:aws:iam::000000000000:role/any", "Code": { "ZipFile": zip },
+        });
+        server.call("POST", "/2015-03-31/functions", &request)
+    };
+    let download = |name: &str| {
+        let target = format!("/2015-03-31/functions/{name}");
+        let shown = server.call("GET", &target, &Value::Null).is(200).json();
+        let location = shown["Code"]["Location"].as_str().expect("a location").to_owned();
+        let target = location.strip_prefix(&server.url).expect("this server's");
+        server.send(&server.plain("GET", target))
+    };
+    create("before", "before").is(201);
+    download("before").is(200);
+
+    let owner = fs::metadata(&data).expect("it exists");
+    let (uid, gid) = (owner.uid(), owner.gid());
+    let zips = data.join("code/zip");
+    // The same bytes of the same owner, in another place; the server's folder leads there.
+    let lead_to = |place: &Path| {
+        fs::create_dir(place).expect("a folder");
+        chown(place, Some(uid), Some(gid)).expect("an owner");
+        for name in names(&zips) {
+            fs::copy(zips.join(&name), place.join(&name)).expect("a copy");
+            chown(place.join(&name), Some(uid), Some(gid)).expect("an owner");
+        }
+        match fs::symlink_metadata(&zips).expect("it exists").is_symlink() {
+            true => fs::remove_file(&zips).expect("the link before"),
+            false => fs::rename(&zips, data.join("code/zip-before")).expect("the folder"),
+        }
+        symlink(place, &zips).expect("a link");
+    };
+    lead_to(&data.join("elsewhere"));
+    create("inside", "inside").is(201);
+    download("inside").is(200);
+    assert_eq!(names(&data.join("elsewhere")).len(), 2, "the look itself works");
+
+    let outside = folder.path().join("outside");
+    lead_to(&outside);
+    let mut touch = Command::new("sh");
+    touch.args(["-c", "cat * > /dev/null && echo > new && rm new"]).current_dir(&outside);
+    let touched = touch.uid(uid).gid(gid).stdin(Stdio::null()).status();
+    assert!(touched.expect("a shell").success(), "the uid itself may do so");
+    create("outside", "outside").fails(500, "ServiceException", "");
+    assert_eq!(names(&outside).len(), 2, "nothing was written");
+    assert_ne!(download("inside").status, 200);
+    server.call("GET", "/2015-03-31/functions/outside", &Value::Null).is(404);
+    server.stop();
 }

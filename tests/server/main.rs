@@ -13,4 +13,6 @@ mod harness;
 mod invoke;
 mod lifecycle;
 mod logs;
+mod pool;
+mod s3;
 mod urls;

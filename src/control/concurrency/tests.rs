@@ -54,6 +54,42 @@ async fn concurrency_is_reserved_as_recorded() {
 }
 
 #[tokio::test]
+async fn the_sum_of_reservations_needs_no_look_at_all_functions() {
+    let bench = bench().await;
+    let control = &bench.control;
+    let unreserved = async || control.held().await.unwrap().unreserved(1000);
+    control.put_function_concurrency(reserve("f", 300)).await.unwrap();
+    control.put_function_concurrency(reserve("g", 50)).await.unwrap();
+    control.put_function_concurrency(reserve("g", 60)).await.unwrap();
+    assert_eq!(unreserved().await, 640);
+    // A record that nobody could read would be noticed by whoever looks at all.
+    bench.put("function/damaged".into(), &json!("no function")).await;
+    assert_eq!(unreserved().await, 640);
+    control.put_function_concurrency(reserve("f", 310)).await.unwrap();
+    control.put_provisioned_concurrency_config(provision("f", "live", 1)).await.unwrap();
+    assert_eq!(unreserved().await, 630);
+    control.delete_function_concurrency(reserve("g", 0)).await.unwrap();
+    assert_eq!(unreserved().await, 690);
+    control.delete_function(members(json!({ "FunctionName": "f" }))).await.unwrap();
+    assert_eq!(unreserved().await, 1000, "a deleted function holds nothing");
+}
+
+#[tokio::test]
+async fn a_store_of_before_gets_the_keys_of_reservations() {
+    let bench = bench().await;
+    let control = &bench.control;
+    control.put_function_concurrency(reserve("f", 300)).await.unwrap();
+    // As it was: the record alone; and a key whose function is gone.
+    let delete = vec![records::reserved_key("f")];
+    control.commit(Batch { delete, ..Batch::default() }, None).await.unwrap();
+    bench.put(records::reserved_key("gone"), &5).await;
+    let all = HashMap::from([("f".to_owned(), 300)]);
+    assert_eq!(control.reservations().await.unwrap(), all);
+    assert_eq!(control.held().await.unwrap().reserved, all);
+    assert_eq!(control.reservations().await.unwrap(), all);
+}
+
+#[tokio::test]
 async fn two_reservations_at_once_do_not_share_room() {
     let bench = bench().await;
     let control = &bench.control;

@@ -250,6 +250,25 @@ async fn a_store_that_was_never_finished_is_made() {
     assert_eq!((pragma("auto_vacuum"), pragma("user_version")), (2, 1));
 }
 
+#[test]
+fn readers_keep_few_pages() {
+    let data = TempDir::new().unwrap();
+    let store = SqliteStore::open(data.path()).unwrap();
+    let connections =
+        || store.readers.point.connections.iter().chain(&store.readers.scan.connections);
+    let kib = connections().map(|connection| {
+        let connection = connection.lock().unwrap();
+        // Negative: KiB, not pages.
+        -connection.query_row("PRAGMA cache_size", [], |row| row.get::<_, i32>(0)).unwrap()
+    });
+    let kib: Vec<i32> = kib.collect();
+    assert_eq!(kib, [READER_CACHE_KIB; POINT_READERS + SCAN_READERS]);
+    assert!(
+        kib.iter().sum::<i32>() <= 2048,
+        "all together as much as one connection of SQLite's own"
+    );
+}
+
 #[tokio::test]
 async fn reading_notices_damage() {
     let data = TempDir::new().unwrap();

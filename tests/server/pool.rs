@@ -1,0 +1,100 @@
+//! How long sandboxes are kept: until memory is wanted elsewhere, or nobody has used them for a while.
+
+use serde_json::json;
+
+use crate::common::{children, sandboxes, wait_for};
+use crate::harness::{PATIENCE, Server, data_folder};
+
+/// Takes `event[0]` MiB at its first event, sleeps for `event[1]` seconds, and says who it is.
+const WHO: &str = r#"
+    import time, uuid
+    me, kept = uuid.uuid4().hex, []
+
+    def handler(event, context):
+        if not kept:
+            kept.append(b"x" * (event[0] << 20))
+        time.sleep(event[1])
+        return me
+"#;
+
+fn idle(server: &Server, name: &str) -> f64 {
+    let series = format!("kennel_sandboxes{{function=\"{name}\",state=\"idle\"}}");
+    server.metric(&series).unwrap_or_default()
+}
+
+#[test]
+fn who_was_unused_for_longest_goes_for_others_memory() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    // Room for one that runs, with its limit of 128 MB, beside one that idles with the 80 that it used, but not two.
+    let server = Server::own(&data, &["--memory-mb", "256", "--preboot", "0"]);
+    for name in ["first", "second", "third"] {
+        if !server.python(name, WHO, &json!({ "MemorySize": 128 })) {
+            return;
+        }
+    }
+    let call = |name: &str| server.result(name, &json!([80, 0]));
+    let (first, second) = (call("first"), call("second"));
+    assert_eq!((idle(&server, "first"), idle(&server, "second")), (1.0, 1.0));
+    assert_eq!(call("first"), first, "both fit while they idle");
+    let third = call("third");
+    let all = ["first", "second", "third"].map(|name| idle(&server, name));
+    assert_eq!(all, [1.0, 0.0, 1.0], "the second was unused for longer than the first");
+    assert_eq!(call("first"), first);
+    assert_ne!(call("second"), second, "a new sandbox");
+    let all = ["first", "second", "third"].map(|name| idle(&server, name));
+    assert_eq!(all, [1.0, 1.0, 0.0]);
+    assert_ne!(call("third"), third);
+    server.stop();
+}
+
+/// One that runs is never ended for another; who finds no memory in time is told to come again.
+#[test]
+fn what_runs_keeps_its_memory() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    let server = Server::own(&data, &["--memory-mb", "200", "--preboot", "0"]);
+    for name in ["running", "waiting"] {
+        if !server.python(name, WHO, &json!({ "MemorySize": 128, "Timeout": 60 })) {
+            return;
+        }
+    }
+    std::thread::scope(|scope| {
+        // Longer than an invocation waits for memory.
+        let running = scope.spawn(|| server.result("running", &json!([1, 13])));
+        let busy = "kennel_sandboxes{function=\"running\",state=\"busy\"}";
+        wait_for("the first one", PATIENCE, || server.metric(busy).filter(|n| *n == 1.0).map(drop));
+        let refused = server.invoke("waiting", &json!([1, 0]));
+        let refused = refused.fails(429, "TooManyRequestsException", "Rate Exceeded.");
+        assert_eq!(refused.json()["Reason"], "ConcurrentInvocationLimitExceeded");
+        assert!(running.join().expect("a thread").is_string());
+    });
+    // It idles with the little that it used.
+    assert!(server.result("waiting", &json!([1, 0])).is_string());
+    assert_eq!(idle(&server, "running"), 1.0);
+    server.stop();
+}
+
+#[test]
+fn who_is_not_used_for_the_idle_time_is_ended() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    let server = Server::own(&data, &["--idle-seconds", "1", "--preboot", "0"]);
+    if !server.python("f", WHO, &json!({})) {
+        return;
+    }
+    let launcher = server.launcher();
+    // One that runs is not idle, however long it takes.
+    let first = server.result("f", &json!([1, 3]));
+    wait_for("the end of an idle sandbox", PATIENCE, || {
+        (idle(&server, "f") == 0.0 && children(launcher).is_empty()).then_some(())
+    });
+    assert_ne!(server.result("f", &json!([1, 0])), first);
+    server.stop();
+}
