@@ -287,7 +287,7 @@ impl Bench {
     }
 
     fn unpack_within(&self, zip: &[u8], limits: &Limits) -> Result<Tree, PackageError> {
-        let result = unpack_bytes(zip, limits, &self.store, &mut |_| {});
+        let result = unpack_bytes(zip, &Digest::of(zip), limits, &self.store, &mut |_| {});
         self.assert_clean();
         result
     }
@@ -385,7 +385,7 @@ fn an_honest_package_is_unpacked() {
     ])
     .build();
     let mut reports = Vec::new();
-    let tree = unpack(&bytes[..], &Limits::default(), &bench.store, &mut |progress| {
+    let tree = unpack(&bytes[..], 0, &Limits::default(), &bench.store, &mut |progress| {
         reports.push(progress)
     })
     .unwrap();
@@ -967,7 +967,7 @@ fn limits_hold() {
     ] {
         let error = bench.unpack_within(&bytes, &limits).unwrap_err();
         assert_eq!(error.rule_id(), Some(rule));
-        let error = unpack(&bytes[..], &limits, &bench.store, &mut |_| {}).unwrap_err();
+        let error = unpack(&bytes[..], size, &limits, &bench.store, &mut |_| {}).unwrap_err();
         assert_eq!(error.rule_id(), Some(rule));
     }
     assert_eq!(bench.unpack_within(&bytes, &exact).unwrap().unzipped_bytes, 45);
@@ -989,7 +989,9 @@ fn a_bomb_is_refused_by_what_comes_out() {
     // One that claims to be small is refused as soon as it is larger than claimed.
     let liar = entry("bomb", REGULAR, 8, &zeros).both(|header| header.unzipped = 1000);
     let mut written = 0;
-    let result = unpack_bytes(&zip([liar]).build(), &limits, &bench.store, &mut |progress| {
+    let liar = zip([liar]).build();
+    let digest = Digest::of(&liar);
+    let result = unpack_bytes(&liar, &digest, &limits, &bench.store, &mut |progress| {
         written = progress.bytes
     });
     assert_eq!(result.unwrap_err().rule_id(), Some("size-mismatch"));
@@ -1008,6 +1010,123 @@ fn directories_that_only_paths_name_are_counted() {
     let limits = Limits { entries: 1000, ..Limits::default() };
     let error = bench.unpack_within(&bomb, &limits).unwrap_err();
     assert_eq!(error.rule_id(), Some("too-many-entries"));
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Many files, which several threads write.
+
+/// 34,000 files in 3,003 directories, of 0 to 216 bytes and every hundredth of 40,000; a link to each hundredth.
+fn many() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for n in 0..34_000_usize {
+        let path = format!("lib{}/pkg{}/m{n}.py", n % 3, n % 1000);
+        let size = if n % 100 == 0 { 40_000 } else { n % 217 };
+        let body =
+            format!("# {n}\n").into_bytes().into_iter().cycle().take(size).collect::<Vec<_>>();
+        let mode = if n % 7 == 0 { EXECUTABLE } else { REGULAR };
+        entries.push(entry(&path, mode, if n % 50 == 0 { 8 } else { 0 }, &body));
+        if n % 100 == 0 {
+            entries.push(link(&format!("{path}.l"), &format!("m{n}.py")));
+        }
+    }
+    entries
+}
+
+#[test]
+fn a_package_of_34_000_files_is_written_in_full() {
+    let bench = Bench::new();
+    let entries = many();
+    let bytes = zip(entries).build();
+    let mut reports = Vec::new();
+    let digest = Digest::of(&bytes);
+    let limits = Limits::default();
+    let tree =
+        unpack_bytes(&bytes, &digest, &limits, &bench.store, &mut |p| reports.push(p)).unwrap();
+    let directories = 3 + 3000;
+    assert_eq!(tree.entries, 34_000 + 340 + directories);
+    let first = reports.first().unwrap();
+    assert_eq!((first.entries, first.total_entries), (0, 34_340));
+    let last = reports.last().unwrap();
+    assert_eq!((last.entries, last.bytes), (34_340, tree.unzipped_bytes));
+    assert!(reports.is_sorted_by_key(|report| report.entries));
+    let found = listing(&tree);
+    assert_eq!(found.len() as u64, tree.entries);
+    for n in 0..34_000_usize {
+        let path = format!("lib{}/pkg{}/m{n}.py", n % 3, n % 1000);
+        let (mode, content) = &found[&path];
+        assert_eq!(mode & 0o777, if n % 7 == 0 { 0o755 } else { 0o644 }, "{path}");
+        assert_eq!(content.len(), if n % 100 == 0 { 40_000 } else { n % 217 }, "{path}");
+        let line = format!("# {n}\n");
+        assert!(content.iter().eq(line.as_bytes().iter().cycle().take(content.len())), "{path}");
+    }
+    let total: u64 = found
+        .values()
+        .filter(|(mode, _)| mode & 0o170_000 != 0o040_000)
+        .map(|(_, c)| c.len() as u64)
+        .sum();
+    assert_eq!(total, tree.unzipped_bytes);
+    bench.assert_clean();
+    // The same bytes again are found.
+    assert_eq!(bench.unpack(&bytes).unwrap(), tree);
+}
+
+#[test]
+fn a_large_directory_is_copied_to_the_last_byte() {
+    let bench = Bench::new();
+    let body = |n: usize| vec![u8::try_from(n % 251).unwrap(); n * 1100];
+    let files = (0..200).map(|n| entry(format!("d{}/{n}", n % 3), REGULAR, 0, &body(n)));
+    let tree = bench.unpack(&zip(files.chain([link("l", "d0/3")])).build()).unwrap();
+    let limits = Limits::default();
+    let copy = copy_directory(&tree.path, &limits, &bench.store, &mut |_| {}).unwrap();
+    assert!(listing(&copy) == listing(&tree));
+    assert_eq!((copy.entries, copy.unzipped_bytes), (tree.entries, tree.unzipped_bytes));
+    bench.assert_clean();
+    // One file of many that is replaced after the walk.
+    let source = tempfile::tempdir().unwrap();
+    for n in 0..200 {
+        fs::write(source.path().join(n.to_string()), body(n)).unwrap();
+    }
+    let mut change = |progress: Progress| {
+        if progress.entries == 0 {
+            fs::write(source.path().join("150"), vec![0; 3_000_000]).unwrap();
+        }
+    };
+    let error = copy_directory(source.path(), &limits, &bench.store, &mut change).unwrap_err();
+    assert_eq!(error.rule_id(), Some("changed-while-read"));
+    assert_eq!(error.entry_name().map(|name| name.as_str()), Some("150"));
+    bench.assert_clean();
+}
+
+#[test]
+fn of_many_faults_the_first_in_order_is_told() {
+    for faults in [&[700, 20, 1999][..], &[1999, 1998], &[33, 31, 64], &[0, 1500]] {
+        let mut entries: Vec<Entry> = (0..2000).map(|n| file(format!("d/{n:04}"))).collect();
+        for &at in faults {
+            entries[at] = entries[at].clone().both(|header| header.crc ^= 1);
+        }
+        let first = format!("d/{:04}", faults.iter().min().unwrap());
+        let bytes = zip(entries).build();
+        for _ in 0..5 {
+            Bench::new().refuses(&bytes, "crc-mismatch", Some(&first));
+        }
+    }
+}
+
+#[test]
+fn a_store_for_single_use_gives_names_by_chance() {
+    let outside = tempfile::tempdir().unwrap();
+    let store = TreeStore::open_single_use(outside.path().join("code")).unwrap();
+    let bytes = zip([file("a"), file("b/c")]).build();
+    let limits = Limits::default();
+    let size = bytes.len() as u64;
+    let first = unpack(&bytes[..], size, &limits, &store, &mut |_| {}).unwrap();
+    let second = unpack(&bytes[..], size, &limits, &store, &mut |_| {}).unwrap();
+    let third = copy_directory(&first.path, &limits, &store, &mut |_| {}).unwrap();
+    for (tree, other) in [(&first, &second), (&second, &third), (&third, &first)] {
+        assert_ne!(tree.digest, other.digest);
+        assert_eq!(listing(tree), listing(other));
+    }
+    assert_eq!(store.digests().unwrap().len(), 3);
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -1221,7 +1340,8 @@ fn child() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let store = TreeStore::open_scratch(dir).unwrap();
     let bytes = zip((0..10).map(|n| file(format!("d/{n}")))).build();
-    let result = unpack_bytes(&bytes, &Limits::default(), &store, &mut |progress| {
+    let digest = Digest::of(&bytes);
+    let result = unpack_bytes(&bytes, &digest, &Limits::default(), &store, &mut |progress| {
         if progress.entries == 5 {
             println!("half-way");
             std::io::stdout().flush().unwrap();
@@ -1267,7 +1387,8 @@ fn a_crash_leaves_nothing_half_made() {
     let store = TreeStore::open(bench.store.dir()).unwrap();
     bench.assert_clean();
     let bytes = zip((0..10).map(|n| file(format!("d/{n}")))).build();
-    let tree = unpack_bytes(&bytes, &Limits::default(), &store, &mut |_| {}).unwrap();
+    let tree =
+        unpack_bytes(&bytes, &Digest::of(&bytes), &Limits::default(), &store, &mut |_| {}).unwrap();
     assert_eq!(tree.entries, 11);
 }
 
@@ -1300,7 +1421,14 @@ fn many_at_once_share_one_tree() {
                 scope.spawn(|| {
                     start.wait();
                     let store = TreeStore::open_scratch(bench.store.dir()).unwrap();
-                    unpack_bytes(&bytes, &Limits::default(), &store, &mut |_| {}).unwrap()
+                    unpack_bytes(
+                        &bytes,
+                        &Digest::of(&bytes),
+                        &Limits::default(),
+                        &store,
+                        &mut |_| {},
+                    )
+                    .unwrap()
                 })
             })
             .collect();

@@ -159,7 +159,7 @@ fn confined(
         .context("cannot enter the folder of this run")
         .map_err(Failure::host)?;
     confine::become_server(work.ids).map_err(Failure::host)?;
-    let store = TreeStore::open_scratch(STORE).map_err(package_failure)?;
+    let store = TreeStore::open_single_use(STORE).map_err(package_failure)?;
     let packages = std::iter::once((code, args.path.as_path()));
     let packages: Vec<_> =
         packages.chain(layers.into_iter().zip(args.layers.iter().map(PathBuf::as_path))).collect();
@@ -465,7 +465,10 @@ fn unpack(
     };
     let mut progress = progress_line(path);
     let tree = match opened {
-        Opened::Zip(file) => package::unpack(file, &limits, store, &mut progress),
+        Opened::Zip(file) => {
+            let about_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            package::unpack(file, about_bytes, &limits, store, &mut progress)
+        }
         Opened::Folder(folder) => package::copy_directory(folder, &limits, store, &mut progress),
     };
     if std::io::stderr().is_terminal() {

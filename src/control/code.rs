@@ -263,7 +263,7 @@ fn keep(
     trees: &TreeStore,
     folder: &Path,
 ) -> Result<CodeRef, ControlError> {
-    let tree = package::unpack_bytes(zip, limits, trees, &mut |_| {}).map_err(refusal)?;
+    let tree = package::unpack_bytes(zip, digest, limits, trees, &mut |_| {}).map_err(refusal)?;
     keep_zip(zip, digest, folder).map_err(|error| {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             no_room().caused_by(error)

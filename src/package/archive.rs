@@ -13,9 +13,8 @@
 //!
 //! Source: PKWARE APPNOTE.TXT 6.3.10; names and offsets of fields are its sections 4.3.7 to 4.3.16.
 
-use std::cell::RefCell;
-
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::Limits;
 use super::error::{PackageError, Rule};
@@ -74,12 +73,18 @@ const INFLATE_BYTES: usize = 128 * 1024;
 /// A zip whose records agree. Its data has not been decompressed yet.
 pub(super) struct Archive<'a> {
     entries: Vec<Entry<'a>>,
-    inflater: RefCell<Inflater>,
 }
 
-struct Inflater {
+/// What a thread inflates with, one entry after the other.
+pub(super) struct Inflater {
     state: Decompress,
     out: Vec<u8>,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self { state: Decompress::new(false), out: vec![0; INFLATE_BYTES] }
+    }
 }
 
 struct Entry<'a> {
@@ -118,8 +123,7 @@ impl<'a> Archive<'a> {
             entries
                 .push(central.entry(data).map_err(|rule| PackageError::entry(central.name, rule))?);
         }
-        let inflater = Inflater { state: Decompress::new(false), out: vec![0; INFLATE_BYTES] };
-        Ok(Self { entries, inflater: RefCell::new(inflater) })
+        Ok(Self { entries })
     }
 
     /// Lays the entries out as one tree.
@@ -131,25 +135,32 @@ impl<'a> Archive<'a> {
                 .map_err(|rule| PackageError::entry(entry.path.as_bytes(), rule))?;
         }
         // A directory has no content, but a deflated nothing is two bytes, and they must be that.
+        let mut inflater = None;
         for entry in self.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
-            self.pour(entry, &mut |_| Ok(()))?;
+            if entry.method == STORED {
+                entry.pour_stored(&mut |_| Ok(()))?;
+            } else {
+                entry.inflate(inflater.get_or_insert_default(), &mut |_| Ok(()))?;
+            }
         }
         Ok(layout)
     }
+}
 
-    fn pour(&self, entry: &Entry<'_>, sink: Sink<'_>) -> Result<(), PackageError> {
-        let broken = |rule| PackageError::entry(entry.path.as_bytes(), rule);
-        let mut crc = Crc::new();
-        if entry.method == STORED {
-            crc.update(entry.data);
-            if crc.sum() != entry.crc {
-                return Err(broken(Rule::CrcMismatch));
-            }
-            return if entry.data.is_empty() { Ok(()) } else { sink(entry.data) };
+impl Entry<'_> {
+    fn pour_stored(&self, sink: Sink<'_>) -> Result<(), PackageError> {
+        if crc32fast::hash(self.data) != self.crc {
+            return Err(PackageError::entry(self.path.as_bytes(), Rule::CrcMismatch));
         }
-        let Inflater { state, out } = &mut *self.inflater.borrow_mut();
+        if self.data.is_empty() { Ok(()) } else { sink(self.data) }
+    }
+
+    fn inflate(&self, inflater: &mut Inflater, sink: Sink<'_>) -> Result<(), PackageError> {
+        let broken = |rule| PackageError::entry(self.path.as_bytes(), rule);
+        let mut crc = Hasher::new();
+        let Inflater { state, out } = inflater;
         state.reset(false);
-        let mut rest = entry.data;
+        let mut rest = self.data;
         let mut total: u64 = 0;
         loop {
             let (read_before, written_before) = (state.total_in(), state.total_out());
@@ -161,7 +172,7 @@ impl<'a> Archive<'a> {
             rest = rest.get(read..).unwrap_or_default();
             let chunk = out.get(..written).unwrap_or_default();
             total += chunk.len() as u64;
-            if total > entry.unzipped {
+            if total > self.unzipped {
                 return Err(broken(Rule::SizeMismatch));
             }
             crc.update(chunk);
@@ -176,10 +187,10 @@ impl<'a> Archive<'a> {
                 Status::Ok | Status::BufError => {}
             }
         }
-        if !rest.is_empty() || total != entry.unzipped {
+        if !rest.is_empty() || total != self.unzipped {
             return Err(broken(Rule::SizeMismatch));
         }
-        if crc.sum() != entry.crc {
+        if crc.finalize() != self.crc {
             return Err(broken(Rule::CrcMismatch));
         }
         Ok(())
@@ -187,13 +198,25 @@ impl<'a> Archive<'a> {
 }
 
 impl Content for Archive<'_> {
+    type Reader = Inflater;
+
     fn path(&self, number: usize) -> &str {
         self.entries.get(number).map_or("", |entry| entry.path)
     }
 
-    fn read(&self, number: usize, sink: Sink<'_>) -> Result<(), PackageError> {
+    fn bytes(&self, number: usize) -> u64 {
+        self.entries.get(number).map_or(0, |entry| entry.unzipped)
+    }
+
+    fn read(
+        &self,
+        number: usize,
+        reader: &mut Inflater,
+        sink: Sink<'_>,
+    ) -> Result<(), PackageError> {
         match self.entries.get(number) {
-            Some(entry) => self.pour(entry, sink),
+            Some(entry) if entry.method == STORED => entry.pour_stored(sink),
+            Some(entry) => entry.inflate(reader, sink),
             None => Ok(()),
         }
     }

@@ -15,6 +15,14 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Returns a name that no content has, as far as chance goes: 244 random bits.
+    pub(super) fn unique() -> Self {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        bytes[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        Self(bytes)
+    }
+
     pub(super) fn from_hash(hash: Sha256) -> Self {
         Self(hash.finalize().into())
     }

@@ -3,12 +3,12 @@
 //! It is copied because a sandbox has a uid of its own, which may not be able to read the original, and
 //! because a running function's code must not change under it.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -34,7 +34,7 @@ const READ_BYTES: usize = 128 * 1024;
 
 /// Copies the directory `source` into `store`.
 ///
-/// The digest is SHA-256 over a list of all entries, sorted by path, each as a line: `d`, `f` (file), `x`
+/// Where the store names trees by content, the digest is SHA-256 over a list of all entries, sorted by path, each as a line: `d`, `f` (file), `x`
 /// (executable file) or `l` (link); size; SHA-256 of the content; path. So it depends on nothing that the
 /// tree does not hold, and equal directories share a tree.
 ///
@@ -48,15 +48,16 @@ pub fn copy_directory(
 ) -> Result<Tree, PackageError> {
     let (walked, layout) = Walked::walk(source, limits, store)?;
     let staging = store.stage()?;
-    let bytes = extract::extract(&layout, &walked, staging.root(), limits, progress)?;
+    let how = extract::How::new(limits, store);
+    let bytes = extract::extract(&layout, &walked, staging.root(), &how, progress)?;
     staging.commit(walked.digest(), bytes, layout.nodes())
 }
 
 struct Walked {
     root: OwnedFd,
     entries: Vec<Entry>,
-    /// Of each entry: size and SHA-256 of what was read of it.
-    contents: RefCell<Vec<(u64, Digest)>>,
+    /// Of each entry SHA-256 of what was read of it; empty where nothing is named by content.
+    contents: Vec<OnceLock<Digest>>,
 }
 
 struct Entry {
@@ -147,18 +148,22 @@ impl Walked {
         if entries.is_empty() {
             return Err(PackageError::whole(Rule::NoEntries));
         }
-        let contents = RefCell::new(vec![(0, Digest::of(b"")); entries.len()]);
+        let hashed = if store.names_by_content() { entries.len() } else { 0 };
+        let contents = (0..hashed).map(|_| OnceLock::new()).collect();
         Ok((Self { root, entries, contents }, layout))
     }
 
     fn digest(&self) -> Digest {
-        let contents = self.contents.borrow();
+        if self.contents.is_empty() {
+            return Digest::unique();
+        }
+        let nothing = Digest::of(b"");
         let mut order: Vec<usize> = (0..self.entries.len()).collect();
         order.sort_by(|&one, &other| self.entries[one].path.cmp(&self.entries[other].path));
         let mut list = DIGEST_HEAD.to_vec();
         for number in order {
             let entry = &self.entries[number];
-            let (bytes, digest) = contents[number];
+            let (bytes, digest) = (entry.bytes, self.contents[number].get().unwrap_or(&nothing));
             let letter = match entry.kind {
                 Kind::Directory => 'd',
                 Kind::File { executable: false } => 'f',
@@ -174,18 +179,33 @@ impl Walked {
 }
 
 impl Content for Walked {
+    type Reader = Vec<u8>;
+
     fn path(&self, number: usize) -> &str {
         self.entries.get(number).map_or("", |entry| entry.path.as_str())
     }
 
-    fn read(&self, number: usize, sink: Sink<'_>) -> Result<(), PackageError> {
+    fn bytes(&self, number: usize) -> u64 {
+        self.entries.get(number).map_or(0, |entry| entry.bytes)
+    }
+
+    fn read(
+        &self,
+        number: usize,
+        buffer: &mut Vec<u8>,
+        sink: Sink<'_>,
+    ) -> Result<(), PackageError> {
         let Some(entry) = self.entries.get(number) else { return Ok(()) };
-        let mut hash = Sha256::new();
+        let changed = || PackageError::entry(entry.path.as_bytes(), Rule::ChangedWhileRead);
+        let mut hash = self.contents.get(number).map(|_| Sha256::new());
         let mut total: u64 = 0;
         let mut pass = |bytes: &[u8]| {
-            hash.update(bytes);
+            if let Some(hash) = &mut hash {
+                hash.update(bytes);
+            }
             total += bytes.len() as u64;
-            sink(bytes)
+            // Never more than was counted on: the limit holds whatever grows meanwhile.
+            if total > entry.bytes { Err(changed()) } else { sink(bytes) }
         };
         if entry.kind == Kind::Symlink {
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
@@ -194,7 +214,6 @@ impl Content for Walked {
                 .map_err(|errno| failed("read link", &entry.path, errno))?;
             pass(target.as_bytes())?;
         } else {
-            let changed = || PackageError::entry(entry.path.as_bytes(), Rule::ChangedWhileRead);
             // Without O_NONBLOCK a named pipe that took the file's place would hold us for ever.
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
             let opened = match beneath::open(self.root.as_fd(), &entry.path, flags, Links::Refuse) {
@@ -212,21 +231,23 @@ impl Content for Walked {
             if !opened.metadata().map_err(reading)?.is_file() {
                 return Err(changed());
             }
-            let size = usize::try_from(entry.bytes).unwrap_or(READ_BYTES);
-            let mut buffer = vec![0; READ_BYTES.min(size + 1)];
+            buffer.resize(READ_BYTES, 0);
             loop {
-                match opened.read(&mut buffer) {
+                match opened.read(buffer) {
                     Ok(0) => break,
                     Ok(count) => pass(buffer.get(..count).unwrap_or_default())?,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(source) => return Err(reading(source)),
                 }
             }
-            if total != entry.bytes {
-                return Err(changed());
-            }
         }
-        self.contents.borrow_mut()[number] = (total, Digest::from_hash(hash));
+        if total != entry.bytes {
+            return Err(changed());
+        }
+        if let (Some(slot), Some(hash)) = (self.contents.get(number), hash) {
+            // Each entry is read once.
+            let _ = slot.set(Digest::from_hash(hash));
+        }
         Ok(())
     }
 }

@@ -87,7 +87,8 @@ pub enum CaseCollisions {
     Allow,
 }
 
-/// How far an unpacking is; reported before the first and after every entry.
+/// How far an unpacking is; reported before the first entry and after the last, and in between: after every entry of a
+/// small package, every tenth of a second for a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Files and links written so far.
@@ -100,31 +101,37 @@ pub struct Progress {
 
 /// Unpacks a zip into `store`, or finds it there already.
 ///
-/// The zip is read once, from its current position to the end, into memory: what is hashed is then what is
+/// `about_bytes` is how long it will be, as far as is known. The zip is read once, from its current position to the end, into memory: what is hashed is then what is
 /// unpacked, even if the file changes meanwhile.
 ///
 /// # Errors
 /// [`PackageError::is_refusal`] tells a package that breaks a rule from a disk that fails.
 pub fn unpack(
     zip: impl Read,
+    about_bytes: u64,
     limits: &Limits,
     store: &TreeStore,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Tree, PackageError> {
-    let mut bytes = Vec::new();
+    // One more: the read that finds the end then needs no larger buffer.
+    let room = about_bytes.min(limits.zipped_bytes).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
     // One byte more than allowed, so that too much is told from just enough.
     zip.take(limits.zipped_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|source| PackageError::Read { source })?;
-    unpack_bytes(&bytes, limits, store, progress)
+    let digest = if store.names_by_content() { Digest::of(&bytes) } else { Digest::unique() };
+    unpack_bytes(&bytes, &digest, limits, store, progress)
 }
 
-/// Unpacks a zip that is in memory into `store`, or finds it there already.
+/// Unpacks a zip that is in memory into `store` as `digest`, which is its own, or finds it there already; then nothing of
+/// it is looked at again.
 ///
 /// # Errors
 /// As [`unpack`].
 pub fn unpack_bytes(
     zip: &[u8],
+    digest: &Digest,
     limits: &Limits,
     store: &TreeStore,
     progress: &mut dyn FnMut(Progress),
@@ -132,14 +139,14 @@ pub fn unpack_bytes(
     if zip.len() as u64 > limits.zipped_bytes {
         return Err(PackageError::whole(Rule::ZippedTooLarge { limit: limits.zipped_bytes }));
     }
-    let digest = Digest::of(zip);
-    if let Some(tree) = store.get(&digest)? {
+    if let Some(tree) = store.get(digest)? {
         tree.check(limits)?;
         return Ok(tree);
     }
     let archive = archive::Archive::parse(zip, limits)?;
     let layout = archive.layout(limits)?;
     let staging = store.stage()?;
-    let bytes = extract::extract(&layout, &archive, staging.root(), limits, progress)?;
-    staging.commit(digest, bytes, layout.nodes())
+    let how = extract::How::new(limits, store);
+    let bytes = extract::extract(&layout, &archive, staging.root(), &how, progress)?;
+    staging.commit(*digest, bytes, layout.nodes())
 }

@@ -31,7 +31,8 @@ use super::{Limits, PackageIndex};
 pub struct Tree {
     /// The tree's root on the host.
     pub path: PathBuf,
-    /// SHA-256 of the zip's bytes; of a directory, see [`super::copy_directory`].
+    /// SHA-256 of the zip's bytes; of a directory, see [`super::copy_directory`]. A random name in a store that was
+    /// opened for single use.
     pub digest: Digest,
     /// Bytes in files and links.
     pub unzipped_bytes: u64,
@@ -75,6 +76,8 @@ enum Durability {
     Durable,
     /// A tree lives as long as the machine does not crash.
     Scratch,
+    /// As `Scratch`, and nobody looks for a tree that is there already: it needs no name that tells what is in it.
+    SingleUse,
 }
 
 impl TreeStore {
@@ -92,6 +95,24 @@ impl TreeStore {
     /// As [`TreeStore::open`].
     pub fn open_scratch(dir: impl Into<PathBuf>) -> Result<Self, PackageError> {
         Self::with(dir.into(), Durability::Scratch)
+    }
+
+    /// Opens a store for one run: as [`TreeStore::open_scratch`], and what is put in is not hashed but has a random name,
+    /// known to who put it there alone.
+    ///
+    /// # Errors
+    /// As [`TreeStore::open`].
+    pub fn open_single_use(dir: impl Into<PathBuf>) -> Result<Self, PackageError> {
+        Self::with(dir.into(), Durability::SingleUse)
+    }
+
+    pub(super) fn names_by_content(&self) -> bool {
+        self.durability != Durability::SingleUse
+    }
+
+    /// Whether what is unpacked here waits behind other work of the process: a server answers meanwhile.
+    pub(super) fn stands_back(&self) -> bool {
+        self.durability == Durability::Durable
     }
 
     fn with(dir: PathBuf, durability: Durability) -> Result<Self, PackageError> {

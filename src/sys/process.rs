@@ -265,6 +265,14 @@ pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into()).map(drop)
 }
 
+/// Raises the nice value of the calling thread, and of it alone, to `nice`, 1 to 19. Needs no privilege.
+///
+/// Source: setpriority(2), "C library/kernel differences": on Linux nice values belong to threads.
+pub fn stand_back(nice: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only; 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }.into()).map(drop)
+}
+
 /// Makes the process's descendants its own children when their parents end.
 pub fn set_child_subreaper() -> io::Result<()> {
     prctl1(libc::PR_SET_CHILD_SUBREAPER, 1)
