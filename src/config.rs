@@ -24,7 +24,7 @@ pub const DEFAULT_IDLE_S: u64 = 600;
 /// Long enough for a client's next call, short against what a thread of the function could do meanwhile.
 pub const DEFAULT_FREEZE_MS: u64 = 10;
 /// Of each runtime in use.
-pub const DEFAULT_PREBOOT: usize = 2;
+pub const DEFAULT_PREBOOT: usize = 3;
 pub const DEFAULT_PREBOOT_MB: u64 = 512;
 pub const DEFAULT_LOG_MB: u64 = 2048;
 pub const DEFAULT_LOG_STREAM_MB: u64 = 64;

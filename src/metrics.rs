@@ -184,11 +184,34 @@ pub struct Metrics {
     state: Arc<State>,
 }
 
+/// Sandboxes of one kind that wait for a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingKind {
+    pub runtime: String,
+    pub boot: &'static str,
+    pub count: usize,
+    pub bytes: u64,
+}
+
+/// Asked when the metrics are read.
+struct Waiting(Box<dyn Fn() -> Vec<WaitingKind> + Send>);
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     functions: RwLock<BTreeMap<String, Arc<FunctionMetrics>>>,
     /// By operation and status.
     requests: RwLock<BTreeMap<(String, u16), Arc<AtomicU64>>>,
+    /// Events that found an idle sandbox.
+    warm: AtomicU64,
+    /// The others, by how their sandbox came to be and why not sooner.
+    starts: Mutex<BTreeMap<(&'static str, String), u64>>,
+    waiting: Mutex<Option<Waiting>>,
     logs: Mutex<Option<Arc<crate::logs::Groups>>>,
     process: Mutex<Process>,
     started_s: f64,
@@ -245,6 +268,24 @@ impl Metrics {
         requests.entry(key).or_default().fetch_add(1, Relaxed);
     }
 
+    /// Counts an event that found an idle sandbox.
+    pub fn warm_start(&self) {
+        self.state.warm.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a sandbox that came to be for an event, or for provisioned concurrency. `reason`: of a bounded set, never
+    /// text from a client.
+    pub fn start(&self, boot: &'static str, reason: &str) {
+        let mut starts = self.state.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        *starts.entry((boot, reason.to_owned())).or_default() += 1;
+    }
+
+    /// Tells of the sandboxes that wait, too.
+    pub fn watch_waiting(&self, waiting: impl Fn() -> Vec<WaitingKind> + Send + 'static) {
+        let waiting = Some(Waiting(Box::new(waiting)));
+        *self.state.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    }
+
     /// Tells of the logs too.
     pub fn watch_logs(&self, groups: Arc<crate::logs::Groups>) {
         *self.state.logs.lock().unwrap_or_else(PoisonError::into_inner) = Some(groups);
@@ -273,6 +314,7 @@ impl Collector for Everything {
             all.iter().map(|(name, of)| (name.clone(), of.clone())).collect()
         };
         per_function(&mut encoder, &functions)?;
+        state.encode_starts(&mut encoder)?;
         let mut family = encoder.encode_descriptor(
             "kennel_http_requests",
             "Answered requests of the API by operation and status",
@@ -322,6 +364,51 @@ impl Collector for Everything {
             Some(&Unit::Seconds),
             state.started_s,
         )
+    }
+}
+
+impl State {
+    fn encode_starts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Sandboxes that events got, by how they came to be and why not sooner";
+        let mut family =
+            encoder.encode_descriptor("kennel_starts", help, None, MetricType::Counter)?;
+        let warm = self.warm.load(Relaxed);
+        let labels = [("boot", "warm"), ("reason", "")];
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&warm, None)?;
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((boot, reason), count) in &starts {
+            let labels = [("boot", *boot), ("reason", reason.as_str())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        let kinds = match &*self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Waiting(ask)) => ask(),
+            None => return Ok(()),
+        };
+        // Kinds of other memory sizes are one series.
+        let mut waiting: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for kind in kinds {
+            let (count, bytes) = waiting.entry((kind.runtime, kind.boot)).or_default();
+            *count += u64::try_from(kind.count).unwrap_or(u64::MAX);
+            *bytes += kind.bytes;
+        }
+        let help = "Sandboxes that wait for a function";
+        let mut family =
+            encoder.encode_descriptor("kennel_waiting_sandboxes", help, None, MetricType::Gauge)?;
+        for ((runtime, boot), (count, _)) in &waiting {
+            let labels = [("runtime", runtime.as_str()), ("boot", boot)];
+            family.encode_family(&labels)?.encode_gauge(count)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "kennel_waiting_memory",
+            "Most memory that sandboxes took which wait for a function",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        for ((runtime, boot), (_, bytes)) in &waiting {
+            let labels = [("runtime", runtime.as_str()), ("boot", boot)];
+            family.encode_family(&labels)?.encode_gauge(bytes)?;
+        }
+        Ok(())
     }
 }
 
@@ -457,6 +544,19 @@ mod tests {
         idle.set(SandboxState::Idle);
         let sent = SystemTime::now() - Duration::from_secs(60);
         f.set_queue(2, Some(crate::pool::unix_ms(sent)));
+        metrics.warm_start();
+        metrics.start("full", "PYTHON*");
+        metrics.start("preboot", "");
+        metrics.start("preboot", "");
+        metrics.watch_waiting(|| {
+            let kind = |count, bytes| WaitingKind {
+                runtime: "nodejs20.x".into(),
+                boot: "preboot",
+                count,
+                bytes,
+            };
+            vec![kind(2, 10), kind(1, 5)]
+        });
         metrics.request("Invoke", 200);
         metrics.request("Invoke", 200);
         metrics.request("Invoke", 429);
@@ -479,6 +579,11 @@ mod tests {
             ("kennel_sandboxes{function=\"f\",state=\"idle\"}", 1.0),
             ("kennel_sandboxes{function=\"f\",state=\"busy\"}", 1.0),
             ("kennel_async_queue_depth{function=\"f\"}", 2.0),
+            ("kennel_starts_total{boot=\"warm\",reason=\"\"}", 1.0),
+            ("kennel_starts_total{boot=\"full\",reason=\"PYTHON*\"}", 1.0),
+            ("kennel_starts_total{boot=\"preboot\",reason=\"\"}", 2.0),
+            ("kennel_waiting_sandboxes{runtime=\"nodejs20.x\",boot=\"preboot\"}", 3.0),
+            ("kennel_waiting_memory_bytes{runtime=\"nodejs20.x\",boot=\"preboot\"}", 15.0),
             ("kennel_http_requests_total{operation=\"Invoke\",status=\"200\"}", 2.0),
             ("kennel_http_requests_total{operation=\"Invoke\",status=\"429\"}", 1.0),
         ] {

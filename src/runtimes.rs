@@ -416,9 +416,20 @@ impl Resolved {
         words.into_iter().any(|word| word.contains("{memory"))
     }
 
-    /// The function's variable that must be there when the process starts, if any is.
-    pub fn full_boot_variable<'e>(&self, environment: &'e [(String, String)]) -> Option<&'e str> {
-        environment.iter().map(|(key, _)| key.as_str()).find(|key| self.needs_full_boot(key))
+    /// The function's variable that must be there when the process starts, if any is, and the manifest's pattern for it.
+    pub fn full_boot_variable<'a>(
+        &'a self,
+        environment: &'a [(String, String)],
+    ) -> Option<(&'a str, &'a str)> {
+        let keys = environment.iter().map(|(key, _)| key.as_str());
+        keys.filter_map(|key| Some((key, self.full_boot_pattern(key)?))).next()
+    }
+
+    /// Whether a sandbox made for one could hold the other's program: it shows the same files, through the same doors.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        self.runtime_dir == other.runtime_dir
+            && self.binds == other.binds
+            && self.rpc_door == other.rpc_door
     }
 
     /// The command to run inside, alternatives in order.
@@ -477,12 +488,13 @@ impl Resolved {
         }
     }
 
-    /// Whether a function's variable must be there when the interpreter starts.
-    pub fn needs_full_boot(&self, variable: &str) -> bool {
-        self.full_boot_variables.iter().any(|pattern| match pattern.strip_suffix('*') {
+    /// The pattern by which a function's variable must be there when the interpreter starts.
+    pub fn full_boot_pattern(&self, variable: &str) -> Option<&str> {
+        let matches = |pattern: &&String| match pattern.strip_suffix('*') {
             Some(prefix) => variable.starts_with(prefix),
-            None => variable == pattern,
-        })
+            None => variable == *pattern,
+        };
+        self.full_boot_variables.iter().find(matches).map(String::as_str)
     }
 }
 
@@ -746,11 +758,9 @@ mod tests {
             [["/opt/x/bin/x", "{interpreter}", "-m850", "1", "{no}"]]
         );
         assert_eq!(resolved.env("h", memory), [("H".to_owned(), "2ee00000 /opt/x".to_owned())]);
-        assert!(
-            resolved.needs_full_boot("XA")
-                && resolved.needs_full_boot("Y")
-                && !resolved.needs_full_boot("YA")
-        );
+        for (variable, pattern) in [("XA", Some("X*")), ("Y", Some("Y")), ("YA", None)] {
+            assert_eq!(resolved.full_boot_pattern(variable), pattern, "{variable}");
+        }
     }
 
     #[test]

@@ -38,10 +38,10 @@ use crate::invoke::{Function, LogNames, queue};
 use crate::launcher::{Forked, Launcher, LauncherError};
 use crate::logs::cloudwatch::CloudWatch;
 use crate::logs::{Groups, LogFormat, StreamSink};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WaitingKind};
 use crate::package::{PackageError, TreeStore};
-use crate::pool::ahead::{self, Ahead};
-use crate::pool::{self, Pool, unix_ms};
+use crate::pool::ahead::{self, Ahead, Kind};
+use crate::pool::{self, Instance, Pool, unix_ms};
 use crate::runtimes::{Catalogue, Resolved};
 use crate::store::files::FileLogs;
 use crate::store::sqlite::SqliteStore;
@@ -122,8 +122,8 @@ pub struct Prepared {
     pub forked: Forked,
     pub listeners: Vec<Bound>,
     pub tls: Option<TlsAcceptor>,
-    /// Sandboxes of each kind that wait with their runtime up; 0 where this host cannot have that.
-    pub preboot: usize,
+    /// Why no sandboxes can wait here.
+    pub no_preboot: Option<ahead::Off>,
     /// Says that the server answers: its address, and the runtimes.
     pub announce: fn(&Config, &str, &Keys, &[String]),
 }
@@ -237,7 +237,7 @@ struct Whole {
     control: Arc<Control>,
     invoker: Arc<Invoker<StreamSink>>,
     pool: Arc<Pool<StreamSink>>,
-    ahead: Arc<Ahead<StreamSink>>,
+    ahead: Arc<Ahead<Instance<StreamSink>>>,
     queue: Arc<AsyncQueue>,
     groups: Arc<Groups>,
     metrics: Arc<Metrics>,
@@ -246,7 +246,7 @@ struct Whole {
 }
 
 async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
-    let Prepared { config, data, keys, runtimes, forked, listeners, tls, preboot, announce } =
+    let Prepared { config, data, keys, runtimes, forked, listeners, tls, no_preboot, announce } =
         prepared;
     let launcher_pid = forked.pid;
     let mut signals = Signals::new().map_err(|source| ServerError::Signals { source })?;
@@ -294,10 +294,11 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         .collect();
     let launcher = Arc::new(Launcher::new(forked)?);
     let ahead = Ahead::new(ahead::Limits {
-        base: preboot,
+        base: config.preboot,
         most: MOST_AHEAD,
         memory_bytes: config.preboot_bytes,
         forget: FORGET_AHEAD,
+        off: no_preboot,
     });
     let invoker = Invoker::new(
         launcher.clone(),
@@ -308,6 +309,17 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         Box::new(Streams(groups.clone())),
         metrics.clone(),
     );
+    let (waiting, namer) = (ahead.clone(), Arc::downgrade(&invoker));
+    metrics.watch_waiting(move || {
+        let Some(invoker) = namer.upgrade() else { return Vec::new() };
+        let of = |(kind, count, bytes): (Kind, usize, u64)| WaitingKind {
+            runtime: invoker.runtime_name(kind.runtime).to_owned(),
+            boot: kind.form.name(),
+            count,
+            bytes,
+        };
+        waiting.waiting().into_iter().map(of).collect()
+    });
     control.finish_deletions().await.map_err(|source| ServerError::Control { source })?;
     invoker.read_reservations().await.map_err(|source| ServerError::Control { source })?;
     let run: Arc<dyn Run> = Arc::new(invoker.clone());
@@ -394,7 +406,6 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         task.abort();
     }
     launcher.shutdown().await;
-    ahead.end_all();
     drop((invoker, pool, ahead, parts, launcher));
     // Its end means that no sandbox, group or mount is left.
     let _ = tokio::time::timeout(Duration::from_secs(5), signals.child(launcher_pid)).await;
@@ -488,7 +499,11 @@ fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
             let census = this.pool.census();
             census.busy + census.booting > 0
         };
-        this.ahead.keep(|kind| this.invoker.make_waiting(kind), busy).await;
+        let make = |kind| {
+            let invoker = this.invoker.clone();
+            async move { invoker.make_waiting(kind).await }
+        };
+        this.ahead.clone().keep(make, busy).await;
     });
     vec![freezing, changing, ticking, sweeping, preparing]
 }

@@ -15,6 +15,7 @@ use super::invoke::parse_degraded;
 use super::{EXIT_FUNCTION_ERROR, Failure};
 use crate::config::{self, Config, File, Listen};
 use crate::launcher::{self, RuntimeFiles, Table, confine};
+use crate::pool::ahead::Off;
 use crate::runtimes::Catalogue;
 use crate::sandbox::{Degradable, Layout};
 use crate::server::{self, Bound, Keys, Prepared, ServerError};
@@ -65,7 +66,7 @@ pub struct Args {
     /// Threads of the server itself [default: half as many as cores]
     #[arg(long, env = "KENNEL_THREADS", value_name = "N")]
     threads: Option<usize>,
-    /// Sandboxes of each runtime in use that wait with the language up; 0 for none [default: 2]
+    /// Sandboxes of each kind in use that wait for a function; 0 for none [default: 3]
     #[arg(long, env = "KENNEL_PREBOOT_COUNT", value_name = "N")]
     preboot: Option<usize>,
     /// MB of memory that waiting sandboxes may take [default: 512]
@@ -191,10 +192,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let data = data.path;
     let announce = print_start;
-    // Without root the sandbox's mounts are its own user namespace's, and nobody outside can add to them.
-    let preboot = if root { config.preboot } else { 0 };
+    let no_preboot = (!root).then_some(Off::NotRoot);
     let prepared =
-        Prepared { config, data, keys, runtimes, forked, listeners, tls, preboot, announce };
+        Prepared { config, data, keys, runtimes, forked, listeners, tls, no_preboot, announce };
     server::run(prepared).map_err(|error| match error {
         ServerError::KeyTwice { .. } => Failure::usage(error),
         // Not the host's fault: a supervisor may start it again.

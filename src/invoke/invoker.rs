@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::service::{InvokeRequest, Invoked, Run, RunFuture};
-use super::{DEFAULT_PIDS, DEFAULT_TMP_MIB, Function, LogNames, Ready, Request, wanted_ahead};
+use super::starts::{self, Boot, Kinds, Why};
+use super::{DEFAULT_PIDS, Function, LogNames, Ready, Request, wanted_ahead, wanted_held};
 use crate::control::records::{CodeRef, LayerRef, Snapshot, Target, VersionRecord};
 use crate::control::{Control, ControlError, ErrorKind};
 use crate::launcher::protocol::Tree;
 use crate::launcher::{Launcher, LauncherError};
 use crate::logs::{PlatformLog, Sink};
 use crate::metrics::{FunctionMetrics, Metrics, SandboxGauge, SandboxState};
-use crate::pool::ahead::{Ahead, Kind};
+use crate::pool::ahead::{Ahead, Form, Kind};
 use crate::pool::{
     INIT_TIMEOUT, Init, Instance, Key, Pool, PoolError, Provisioned, Share, State, Tag, Taken,
     end_with,
@@ -37,7 +38,7 @@ pub type RuntimeTable = HashMap<String, (u32, Resolved)>;
 pub struct Invoker<S> {
     launcher: Arc<Launcher>,
     pool: Arc<Pool<S>>,
-    ahead: Arc<Ahead<S>>,
+    ahead: Arc<Ahead<Instance<S>>>,
     control: Arc<Control>,
     runtimes: RuntimeTable,
     logbook: Box<dyn Logbook<S>>,
@@ -45,7 +46,7 @@ pub struct Invoker<S> {
     /// By function name.
     functions: RwLock<HashMap<String, Arc<FunctionState>>>,
     /// What waiting sandboxes the functions can claim, by function name.
-    kinds: Mutex<HashMap<String, Kind>>,
+    kinds: Mutex<HashMap<String, Vec<Kind>>>,
     /// Executions that no reservation covers.
     unreserved: AtomicU32,
     /// By function name, and their sum.
@@ -95,7 +96,7 @@ struct Version {
     key: Key,
     function: Arc<Function>,
     /// Which waiting sandboxes it can claim, or why it needs a full boot.
-    kind: Result<Kind, String>,
+    kinds: Kinds,
 }
 
 /// One execution's place; given back when dropped.
@@ -117,8 +118,6 @@ impl<S> Drop for Permit<S> {
 
 /// How long provisioned concurrency rests after a sandbox for it could not be made.
 const PROVISION_REST: Duration = Duration::from_secs(30);
-/// The least that a function may have.
-const MIN_MEMORY_MIB: u32 = 128;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -128,7 +127,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     pub fn new(
         launcher: Arc<Launcher>,
         pool: Arc<Pool<S>>,
-        ahead: Arc<Ahead<S>>,
+        ahead: Arc<Ahead<Instance<S>>>,
         control: Arc<Control>,
         runtimes: RuntimeTable,
         logbook: Box<dyn Logbook<S>>,
@@ -255,6 +254,8 @@ impl<S: Sink + Send + 'static> Invoker<S> {
                 Some(init) => Ready::ahead(instance, init, tag.platform.clone()),
                 None => Ready::warm(instance, tag.platform.clone()),
             };
+            self.metrics.warm_start();
+            tracing::debug!(request_id, function = version.function.name, boot = Boot::Warm.name());
             return Ok((ready, share, tag, false));
         }
         // Apart: what a cold start needs, a warm one does not carry along.
@@ -275,33 +276,41 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let names = self.log_names(version);
         let sink = self.logbook.open(function, &names);
         let gauge = permit.function.metrics.sandbox(SandboxState::Booting);
-        let ready = match version.kind.as_ref().map(|kind| self.ahead.take(*kind)) {
-            Ok(Some(waiting)) => {
-                let launcher = &self.launcher;
-                let claimed =
-                    Ready::claimed(waiting, launcher, function, &names, sink, request_id).await;
-                match claimed {
-                    Ok(ready) => {
-                        tracing::info!(request_id, function = function.name, boot = "ahead");
-                        Ok(ready)
-                    }
+        let take = |kind| self.ahead.take(kind, &function.name);
+        let (waiting, mut why) = version.kinds.choose(self.ahead.off(), take);
+        let launcher = &self.launcher;
+        let claimed = match waiting {
+            Some((boot, waiting)) => {
+                match Ready::claimed(waiting, launcher, function, &names, sink, request_id).await {
+                    Ok(ready) => Ok((boot, ready)),
                     Err(error) => {
-                        let why = error.to_string();
-                        tracing::warn!(request_id, function = function.name, boot = "full", why);
-                        let sink = self.logbook.open(function, &names);
-                        Ready::cold(launcher, function, &names, sink, request_id).await
+                        let text = error.to_string();
+                        let name = &function.name;
+                        tracing::warn!(request_id, function = name, why = text, "a claim failed");
+                        why = vec![Why::Refused { why: text }];
+                        Err(self.logbook.open(function, &names))
                     }
                 }
             }
-            none => {
-                let why = none.err().map_or("none was ready", String::as_str);
-                tracing::info!(request_id, function = function.name, boot = "full", why);
-                Ready::cold(&self.launcher, function, &names, sink, request_id).await
+            None => Err(sink),
+        };
+        let (boot, ready) = match claimed {
+            Ok(claimed) => claimed,
+            Err(sink) => {
+                let ready = Ready::cold(launcher, function, &names, sink, request_id).await;
+                (Boot::Full, ready.map_err(|error| sandbox_failed(function, error))?)
             }
         };
-        let ready = ready.map_err(|error| sandbox_failed(function, error))?;
+        self.note_start(boot, &why);
+        let why = starts::words(&why);
+        tracing::info!(request_id, function = function.name, boot = boot.name(), why);
         let tag = tag(version, gauge, ready.platform.clone(), None);
         Ok((ready, share, tag, true))
+    }
+
+    /// Counts a sandbox's start by how it came to be, and the last reason why not sooner.
+    fn note_start(&self, boot: Boot, why: &[Why]) {
+        self.metrics.start(boot.name(), why.last().map_or("", Why::label));
     }
 
     fn log_names(&self, version: &Version) -> LogNames {
@@ -440,7 +449,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             made.push(Arc::downgrade(&function));
         }
         Ok(Version {
-            kind: kind(&function),
+            kinds: Kinds::of(&function, self.held_as(*index, runtime)),
             key: Key {
                 function: snapshot.function.id.as_str().into(),
                 version: record.version.as_str().into(),
@@ -449,6 +458,12 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             record: record.clone(),
             function,
         })
+    }
+
+    /// The first runtime of the table whose sandboxes can hold this one's program.
+    fn held_as(&self, index: u32, runtime: &Resolved) -> u32 {
+        let same = self.runtimes.values().filter(|(_, other)| other.shows_the_same(runtime));
+        same.map(|(index, _)| *index).min().unwrap_or(index)
     }
 
     /// Makes a sandbox ahead, for [`Ahead::keep`].
@@ -462,38 +477,51 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             chain: vec![error.to_string()],
             hint: None,
         })?;
-        let wanted = wanted_ahead(&self.launcher, *index, runtime, memory);
+        let wanted = match kind.form {
+            Form::Preboot => wanted_ahead(&self.launcher, *index, runtime, memory),
+            Form::Held => wanted_held(&self.launcher, *index, runtime, memory),
+        };
         Instance::start_ahead(self.launcher.clone(), wanted, INIT_TIMEOUT).await
     }
 
-    /// Wants sandboxes ahead for what a function would need now.
-    fn want_ahead(&self, snapshot: &Arc<Snapshot>) {
-        let version = self.make_version(snapshot, &snapshot.latest);
-        let kind = version.ok().and_then(|version| version.kind.ok());
-        if let Some(kind) = kind {
-            self.ahead.want(kind);
+    /// Wants sandboxes ahead for what a function would need now: soon, where it `is_new` or changed.
+    fn want_ahead(&self, snapshot: &Arc<Snapshot>, is_new: bool) {
+        let name = &snapshot.function.name;
+        let Ok(version) = self.make_version(snapshot, &snapshot.latest) else {
+            return self.note_kinds(name, Vec::new());
+        };
+        match version.kinds.best() {
+            Some(kind) if is_new => self.ahead.expect(kind, name),
+            Some(kind) => self.ahead.want(kind),
+            None => {}
         }
-        self.note_kind(&snapshot.function.name, kind);
+        self.note_kinds(name, version.kinds.all());
     }
 
-    fn note_kind(&self, name: &str, kind: Option<Kind>) {
-        let mut kinds = lock(&self.kinds);
-        let before = match kind {
-            Some(kind) => kinds.insert(name.to_owned(), kind),
-            None => kinds.remove(name),
-        };
-        // Nobody needs what the last function of its kind needed.
-        if let Some(before) = before
-            && !kinds.values().any(|kind| *kind == before)
-        {
-            self.ahead.unwant(before);
+    fn note_kinds(&self, name: &str, kinds: Vec<Kind>) {
+        let mut all = lock(&self.kinds);
+        let before = all.remove(name).unwrap_or_default();
+        if !kinds.is_empty() {
+            all.insert(name.to_owned(), kinds);
         }
+        // Nobody needs what the last function of its kind needed.
+        for kind in before {
+            if !all.values().flatten().any(|k| *k == kind) {
+                self.ahead.unwant(kind);
+            }
+        }
+    }
+
+    /// A runtime's name, by its place in the launcher's table.
+    pub fn runtime_name(&self, index: u32) -> &str {
+        let found = self.runtimes.iter().find(|(_, (i, _))| *i == index);
+        found.map_or("", |(name, _)| name)
     }
 
     /// Wants sandboxes ahead for a function that exists, as the server starts.
     pub async fn want_ahead_of(&self, name: &str) {
         if let Ok(Some(snapshot)) = self.control.snapshot(name).await {
-            self.want_ahead(&snapshot);
+            self.want_ahead(&snapshot, false);
         }
     }
 
@@ -509,8 +537,8 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let reserved = snapshot.as_ref().and_then(|s| s.function.reserved_concurrency);
         self.note_reserved(name, reserved);
         match &snapshot {
-            Some(snapshot) => self.want_ahead(snapshot),
-            None => self.note_kind(name, None),
+            Some(snapshot) => self.want_ahead(snapshot, true),
+            None => self.note_kinds(name, Vec::new()),
         }
         let before = {
             let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
@@ -674,6 +702,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             let text = "FUNCTION_ERROR_INIT_FAILURE: the function could not be loaded";
             return Err(ControlError::new(ErrorKind::Service, text));
         }
+        self.note_start(Boot::Full, &[Why::Provisioned]);
         share.booted();
         let used = instance.memory_peak();
         state.metrics.cold_start(took);
@@ -698,26 +727,6 @@ fn function_uses(function: &Function, sha256: &str) -> bool {
     std::iter::once(&function.code)
         .chain(&function.layers)
         .any(|tree| matches!(tree, Tree::Stored(hex) if hex == sha256))
-}
-
-/// Which waiting sandboxes a function can claim, or why it needs a full boot.
-fn kind(function: &Function) -> Result<Kind, String> {
-    let runtime = &function.runtime;
-    if !runtime.preboot {
-        return Err(format!("{} does not start ahead", runtime.name));
-    }
-    if let Some(variable) = runtime.full_boot_variable(&function.environment) {
-        return Err(format!("{variable} must be there when the process starts"));
-    }
-    if function.environment.iter().any(|(key, _)| key == "AWS_LAMBDA_EXEC_WRAPPER") {
-        return Err("AWS_LAMBDA_EXEC_WRAPPER starts the runtime".into());
-    }
-    if function.tmp_mib != DEFAULT_TMP_MIB {
-        return Err(format!("/tmp of {} MB is not the usual one", function.tmp_mib));
-    }
-    let depends = runtime.depends_on_memory();
-    let memory_mib = if depends { function.memory.mib() } else { MIN_MEMORY_MIB };
-    Ok(Kind { runtime: function.runtime_index, memory_mib })
 }
 
 fn tag(

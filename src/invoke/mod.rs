@@ -10,6 +10,7 @@ pub mod queue;
 mod receipt;
 mod run;
 pub mod service;
+mod starts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 pub use environment::{FunctionEnvironment, LogNames, request_id, trace_id};
 pub use errors::FunctionError;
 pub use receipt::Receipt;
-pub use run::{Executed, Ready, wanted_ahead};
+pub use run::{Executed, Ready, wanted_ahead, wanted_held};
 
 use crate::launcher::protocol::Tree;
 use crate::launcher::{Launcher, LauncherError};

@@ -16,10 +16,10 @@ use super::{
 use crate::launcher::protocol::Launch;
 use crate::launcher::{Launcher, LauncherError};
 use crate::logs::{Identity, InitStart, LogFormat, PlatformLog, Sink, lines};
-use crate::pool::{self, Answered, Init, Instance, Outcome, PoolError, Wanted};
+use crate::pool::{self, Answered, Init, Instance, Outcome, PoolError, Told, Wanted};
 use crate::runtime_api::Invocation;
 use crate::runtimes::Resolved;
-use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, RUNTIME_PORT, RUNTIME_SOCKET, Usage};
+use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, RUNTIME_PORT, RUNTIME_SOCKET, Start, Usage};
 
 /// A sandbox that can take an event, or whose init failed and says so as the event's result.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl<S: Sink> Ready<S> {
         Self::initialise(instance, launcher, function, log, platform, request_id).await
     }
 
-    /// As [`Self::cold`], with a sandbox whose runtime is up already.
+    /// As [`Self::cold`], with a sandbox that was made ahead.
     ///
     /// # Errors
     /// As [`Self::cold`]; the sandbox is gone then, and a new one may do.
@@ -90,19 +90,21 @@ impl<S: Sink> Ready<S> {
         request_id: &str,
     ) -> Result<Self, PoolError> {
         let platform = Arc::new(platform_log(function, log, "on-demand"));
-        let initialization_type = platform.identity.initialization_type;
-        let environment =
-            FunctionEnvironment { function, log, rpc_port: None, initialization_type };
-        let variables = environment.variables();
-        let env: serde_json::Map<String, serde_json::Value> =
-            variables.into_iter().map(|(key, value)| (key, value.into())).collect();
-        let environment = serde_json::json!({ "env": env }).to_string().into();
+        let env = variables(function, log, &platform);
+        let told = if instance.is_held() {
+            Told::Start(Start { argv_any: wrapped(&function.runtime, function), env })
+        } else {
+            let env: serde_json::Map<String, serde_json::Value> =
+                env.into_iter().map(|(key, value)| (key, value.into())).collect();
+            Told::Environment(serde_json::json!({ "env": env }).to_string().into())
+        };
         let (code, layers) = (function.code.clone(), function.layers.clone());
-        if let Err(error) = instance.claim(code, layers, function.memory, environment, sink).await {
+        if let Err(error) = instance.claim(code, layers, function.memory, told, sink).await {
             let _ = instance.release().await;
             return Err(error);
         }
         begin_log(&mut instance, function, &platform);
+        note_exec_failure(&mut instance);
         Self::initialise(instance, launcher, function, log, platform, request_id).await
     }
 
@@ -269,12 +271,16 @@ async fn boot<S: Sink>(
     let mut instance =
         Instance::start(launcher.clone(), wanted(launcher, function, log, platform), sink).await?;
     begin_log(&mut instance, function, platform);
+    note_exec_failure(&mut instance);
+    Ok(instance)
+}
+
+fn note_exec_failure<S: Sink>(instance: &mut Instance<S>) {
     if let Some((program, errno)) = instance.exec_failed() {
         let why = std::io::Error::from_raw_os_error(*errno);
         let note = format!("kennel: cannot run `{program}` in the sandbox: {why}\n");
         instance.log.note(&note);
     }
-    Ok(instance)
 }
 
 fn begin_log<S: Sink>(instance: &mut Instance<S>, function: &Function, platform: &PlatformLog) {
@@ -328,6 +334,13 @@ fn platform_log(function: &Function, log: &LogNames, kind: &'static str) -> Plat
     PlatformLog::new(&function.log_format, function.system_log_level.as_deref(), identity)
 }
 
+/// All of a function's environment, from the first instruction of its program or told to a bootstrap that waited.
+fn variables(function: &Function, log: &LogNames, platform: &PlatformLog) -> Vec<(String, String)> {
+    let rpc_port = function.runtime.rpc_door.then_some(RPC_PORT);
+    let initialization_type = platform.identity.initialization_type;
+    FunctionEnvironment { function, log, rpc_port, initialization_type }.variables()
+}
+
 fn wanted(
     launcher: &Launcher,
     function: &Function,
@@ -335,22 +348,20 @@ fn wanted(
     platform: &PlatformLog,
 ) -> Wanted {
     let runtime = &function.runtime;
-    let rpc = runtime.rpc_door;
-    let initialization_type = platform.identity.initialization_type;
-    let rpc_port = rpc.then_some(RPC_PORT);
-    let env = FunctionEnvironment { function, log, rpc_port, initialization_type }.variables();
+    let env = variables(function, log, platform);
     let launch = Launch {
         id: launcher.new_id(),
         runtime: function.runtime_index,
         code: Some(function.code.clone()),
         layers: function.layers.clone(),
+        held: false,
         argv_any: wrapped(runtime, function),
         env,
         memory_mib: function.memory.mib(),
         milli_cpu: MilliCpu::while_initialising(function.memory).0,
         pids: function.pids,
         tmp_mib: function.tmp_mib,
-        rpc,
+        rpc: runtime.rpc_door,
         host_network: function.host_network,
     };
     Wanted { launch, function_cpu: MilliCpu::for_memory(function.memory) }
@@ -374,6 +385,7 @@ pub fn wanted_ahead(
         runtime: index,
         code: None,
         layers: Vec::new(),
+        held: false,
         argv_any: runtime.argv_any("", memory),
         env,
         memory_mib: memory.mib(),
@@ -381,6 +393,31 @@ pub fn wanted_ahead(
         pids: DEFAULT_PIDS,
         tmp_mib: DEFAULT_TMP_MIB,
         rpc: false,
+        host_network: false,
+    };
+    Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }
+}
+
+/// A sandbox for any function of a runtime, whose program is held.
+pub fn wanted_held(
+    launcher: &Launcher,
+    index: u32,
+    runtime: &Resolved,
+    memory: MemoryMib,
+) -> Wanted {
+    let launch = Launch {
+        id: launcher.new_id(),
+        runtime: index,
+        code: None,
+        layers: Vec::new(),
+        held: true,
+        argv_any: Vec::new(),
+        env: Vec::new(),
+        memory_mib: memory.mib(),
+        milli_cpu: MilliCpu::while_initialising(memory).0,
+        pids: DEFAULT_PIDS,
+        tmp_mib: DEFAULT_TMP_MIB,
+        rpc: runtime.rpc_door,
         host_network: false,
     };
     Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }

@@ -61,6 +61,8 @@ enum RequestError {
     Runtime { index: u32 },
     #[error("no code tree `{tree:?}`")]
     Tree { tree: Tree },
+    #[error("a held program can only be made ahead of its code")]
+    Held,
     #[error("the host's network was not asked for when the launcher was started")]
     HostNetwork,
     #[error(transparent)]
@@ -108,7 +110,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
             Request::Claim(wanted) => {
                 let id = wanted.id;
                 match claim(&wanted, table, &mut sandboxes) {
-                    Ok(()) => send(socket, &Reply::Claimed { id }),
+                    Ok(exec_failed) => send(socket, &Reply::Claimed { id, exec_failed }),
                     Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
                 }
             }
@@ -165,9 +167,13 @@ fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {
     sys::socket::send_with_fds(socket.as_fd(), &bytes, &[])
 }
 
+fn exec_failed(live: &Sandbox) -> Option<(String, i32)> {
+    live.exec_failed.as_ref().map(|e| (e.program.clone(), e.errno))
+}
+
 fn send_launched(socket: &OwnedFd, id: u32, live: &Sandbox) -> std::io::Result<()> {
     let (present, control) = live.files.as_fds();
-    let exec_failed = live.exec_failed.as_ref().map(|e| (e.program.clone(), e.errno));
+    let exec_failed = exec_failed(live);
     let reply = Reply::Launched { id, present, exec_failed, degraded: names(&live.degraded) };
     let bytes = postcard::to_stdvec(&reply).map_err(std::io::Error::other)?;
     let mut fds = vec![live.pidfd.as_fd(), live.status.as_fd()];
@@ -217,13 +223,14 @@ fn claim(
     wanted: &Claim,
     table: &Table,
     sandboxes: &mut HashMap<u32, Sandbox>,
-) -> Result<(), Refusal> {
-    let mut claim = || -> Result<(), RequestError> {
+) -> Result<Option<(String, i32)>, Refusal> {
+    let mut claim = || -> Result<_, RequestError> {
         let memory = MemoryMib::new(wanted.memory_mib)?;
         let mounts = trees(&wanted.code, &wanted.layers, table)?;
         let sandbox = sandboxes.get_mut(&wanted.id);
         let sandbox = sandbox.ok_or(RequestError::NoSandbox { id: wanted.id })?;
-        Ok(sandbox.claim(&mounts, memory)?)
+        sandbox.claim(&mounts, memory, wanted.start.as_ref())?;
+        Ok(exec_failed(sandbox))
     };
     claim().map_err(|error| chain_of(&error))
 }
@@ -248,6 +255,9 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
     if wanted.host_network && !table.host_network {
         return Err(RequestError::HostNetwork);
     }
+    if wanted.held && wanted.code.is_some() {
+        return Err(RequestError::Held);
+    }
     let memory = MemoryMib::new(wanted.memory_mib)?;
     let most = MilliCpu::while_initialising(memory);
     let runtime = usize::try_from(wanted.runtime).ok().and_then(|i| table.runtimes.get(i));
@@ -269,6 +279,7 @@ fn spec_of(wanted: &Launch, table: &Table) -> Result<SandboxSpec, RequestError> 
         env: wanted.env.clone(),
         cwd: CODE.into(),
         ahead: wanted.code.is_none(),
+        held: wanted.held,
         limits: Limits {
             memory,
             cpu: MilliCpu(wanted.milli_cpu).min(most),
@@ -335,6 +346,7 @@ mod tests {
             runtime: 0,
             code: Some(Tree::Stored(hex)),
             layers: Vec::new(),
+            held: false,
             argv_any: vec![vec!["true".into()]],
             env: Vec::new(),
             memory_mib: 128,
@@ -347,7 +359,11 @@ mod tests {
         let spec = spec_of(&launch, &table).unwrap();
         let code = spec.mounts.iter().find(|m| m.target == Path::new(CODE)).unwrap();
         assert!(matches!(&code.source, Source::Tree(path) if path.starts_with(&table.tree_store)));
-        let asked = Launch { host_network: true, ..launch };
+        let mut asked = Launch { held: true, ..launch };
+        assert!(matches!(spec_of(&asked, &table), Err(RequestError::Held)), "its code is known");
+        asked.code = None;
+        assert!(spec_of(&asked, &table).is_ok_and(|spec| spec.held && spec.ahead));
+        let asked = Launch { host_network: true, ..asked };
         assert!(matches!(spec_of(&asked, &table), Err(RequestError::HostNetwork)));
     }
 }

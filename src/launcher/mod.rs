@@ -121,13 +121,14 @@ impl Launcher {
         }
     }
 
-    /// Gives a sandbox that was made ahead its code and its memory.
+    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited; returns when it
+    /// does: the program, and why it did not exec.
     ///
     /// # Errors
     /// As [`Self::launch`].
-    pub async fn claim(&self, wanted: Claim) -> Result<(), LauncherError> {
+    pub async fn claim(&self, wanted: Claim) -> Result<Option<(String, i32)>, LauncherError> {
         match self.ask(&Request::Claim(wanted)).await?.0 {
-            Reply::Claimed { .. } => Ok(()),
+            Reply::Claimed { exec_failed, .. } => Ok(exec_failed),
             Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
             _ => Err(LauncherError::Gone),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::{Degradable, Present};
+use crate::sandbox::{Degradable, Present, Start};
 
 /// The longest message in either direction.
 pub const MAX_MESSAGE: usize = 64 << 10;
@@ -42,6 +42,8 @@ pub struct Launch {
     pub code: Option<Tree>,
     /// Lowest first.
     pub layers: Vec<Tree>,
+    /// Its program waits before exec to be told what it is: only ahead, and with no `argv_any` and no `env`.
+    pub held: bool,
     pub argv_any: Vec<Vec<String>>,
     pub env: Vec<(String, String)>,
     pub memory_mib: u32,
@@ -62,6 +64,8 @@ pub struct Claim {
     pub layers: Vec<Tree>,
     /// No less than it was launched with.
     pub memory_mib: u32,
+    /// What a held program becomes.
+    pub start: Option<Start>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,8 +77,10 @@ pub enum Reply {
         exec_failed: Option<(String, i32)>,
         degraded: Vec<String>,
     },
+    /// A held program runs, or could not exec.
     Claimed {
         id: u32,
+        exec_failed: Option<(String, i32)>,
     },
     Refused {
         id: u32,

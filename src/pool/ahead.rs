@@ -1,26 +1,58 @@
-//! Sandboxes that wait with their language's runtime up and no code: a cold start then costs the load of the function's
-//! own code alone.
+//! Sandboxes that wait: with their language's runtime up and no code, so that a cold start costs the load of the
+//! function's own code alone; or held just before the exec of what nobody knows yet, so that it costs that and no
+//! sandbox.
 //!
-//! How many of a kind wait follows demand: a few at least while the kind is in use, as many as were claimed in the last
-//! seconds, and none once nobody asked for long. They are made one after another, off the way of invocations, and their
-//! memory is bounded. One that was claimed never comes back.
+//! How many of a kind wait follows demand (`shelves.rs`), within a budget of memory. They are made off the way of
+//! invocations. One that was claimed never comes back.
 
-use std::collections::{HashMap, VecDeque};
+mod shelves;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
+use self::shelves::{Plan, Shelves};
 use super::{Instance, PoolError, end};
 use crate::logs::Sink;
 
+/// How far a waiting sandbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Form {
+    /// Its language is up.
+    Preboot,
+    /// Its program's process waits before exec.
+    Held,
+}
+
+impl Form {
+    /// As the log and the metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preboot => "preboot",
+            Self::Held => "held",
+        }
+    }
+}
+
 /// What a waiting sandbox can be claimed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind {
     /// Place in the launcher's table.
     pub runtime: u32,
     /// With which it was started: the function's own where the runtime's command depends on it, else the least there is.
     pub memory_mib: u32,
+    pub form: Form,
+}
+
+/// Why none is made at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Off {
+    /// Without root the sandbox's mounts are its own user namespace's, and nobody outside can add to them.
+    NotRoot,
+    /// The operator wants none.
+    NotWanted,
 }
 
 #[derive(Debug, Clone)]
@@ -33,195 +65,198 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// A kind that nobody asked for in this time has none waiting.
     pub forget: Duration,
+    pub off: Option<Off>,
 }
 
-/// Claims within this time decide how many are kept.
-const WINDOW: Duration = Duration::from_secs(10);
-/// After a failure to make one, its kind rests.
-const REST: Duration = Duration::from_secs(30);
+/// What can wait.
+pub trait Waiting {
+    fn has_ended(&self) -> bool;
+    /// What it takes, in bytes.
+    fn memory(&self) -> u64;
+    /// Ends it; nobody waits for that.
+    fn end(self);
+}
+
+impl<S: Sink + Send + 'static> Waiting for Instance<S> {
+    fn has_ended(&self) -> bool {
+        Self::has_ended(self)
+    }
+
+    fn memory(&self) -> u64 {
+        self.memory_peak()
+    }
+
+    fn end(self) {
+        end(self);
+    }
+}
+
 /// How long making waits for a moment without invocations.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-#[derive(Debug)]
-struct Shelf<S> {
-    ready: Vec<(Instance<S>, u64)>,
-    making: bool,
-    claims: VecDeque<Instant>,
-    asked: Instant,
-    /// Some function is of this kind.
-    wanted: bool,
-    rests_until: Option<Instant>,
-}
+/// How often that is looked at.
+const POLITE: Duration = Duration::from_millis(2);
+/// How often is looked for what is over, or hangs, while nobody asks.
+const TICK: Duration = Duration::from_secs(1);
 
 /// See the module's words.
 #[derive(Debug)]
-pub struct Ahead<S> {
-    limits: Limits,
-    shelves: Mutex<HashMap<Kind, Shelf<S>>>,
+pub struct Ahead<T> {
+    off: Option<Off>,
+    shelves: Mutex<Shelves<T>>,
     wanted: Notify,
 }
 
-impl<S: Sink + Send + 'static> Ahead<S> {
+impl<T: Waiting + Send + 'static> Ahead<T> {
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, shelves: Mutex::default(), wanted: Notify::new() })
+        let off = limits.off.or((limits.base == 0).then_some(Off::NotWanted));
+        Arc::new(Self { off, shelves: Mutex::new(Shelves::new(limits)), wanted: Notify::new() })
     }
 
-    fn shelves(&self) -> MutexGuard<'_, HashMap<Kind, Shelf<S>>> {
+    fn shelves(&self) -> MutexGuard<'_, Shelves<T>> {
         // No code here panics while it holds the lock.
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why none ever waits, if so.
+    pub fn off(&self) -> Option<Off> {
+        self.off
+    }
+
     /// A function of this kind exists: sandboxes for it are worth having.
     pub fn want(&self, kind: Kind) {
-        if self.limits.base == 0 {
-            return;
+        if self.off.is_none() {
+            self.shelves().want(kind, Instant::now());
+            self.wanted.notify_one();
         }
-        let mut shelves = self.shelves();
-        let shelf = shelves.entry(kind).or_insert_with(|| Shelf {
-            ready: Vec::new(),
-            making: false,
-            claims: VecDeque::new(),
-            asked: Instant::now(),
-            wanted: true,
-            rests_until: None,
-        });
-        shelf.asked = Instant::now();
-        shelf.wanted = true;
-        if shelf.ready.len() < self.limits.base {
+    }
+
+    /// As [`Self::want`], of a function that was made or changed just now: its first event is likely to come.
+    pub fn expect(&self, kind: Kind, function: &str) {
+        if self.off.is_none() {
+            self.shelves().expect(kind, function, Instant::now());
             self.wanted.notify_one();
         }
     }
 
     /// No function of this kind exists any more.
     pub fn unwant(&self, kind: Kind) {
-        if let Some(shelf) = self.shelves().get_mut(&kind) {
-            shelf.wanted = false;
-        }
+        self.shelves().unwant(kind);
         self.wanted.notify_one();
     }
 
     /// One that waits, for good.
-    pub fn take(&self, kind: Kind) -> Option<Instance<S>> {
-        self.want(kind);
-        let mut shelves = self.shelves();
-        let shelf = shelves.get_mut(&kind)?;
-        shelf.claims.push_back(Instant::now());
-        if shelf.claims.len() > self.limits.most {
-            shelf.claims.pop_front();
+    pub fn take(&self, kind: Kind, function: &str) -> Option<T> {
+        if self.off.is_some() {
+            return None;
         }
+        let (one, dead) = self.shelves().take(kind, function, Instant::now());
         self.wanted.notify_one();
-        while let Some((instance, _)) = shelf.ready.pop() {
-            if !instance.has_ended() {
-                return Some(instance);
-            }
-            end(instance);
-        }
-        None
+        dead.into_iter().for_each(T::end);
+        one
     }
 
-    /// Those that wait: how many, and their memory.
-    pub fn waiting(&self) -> (usize, u64) {
-        let shelves = self.shelves();
-        let all = shelves.values().flat_map(|s| s.ready.iter());
-        all.fold((0, 0), |(count, bytes), (_, b)| (count + 1, bytes + b))
+    /// Of each kind those that wait: how many, and their bytes.
+    pub fn waiting(&self) -> Vec<(Kind, usize, u64)> {
+        self.shelves().waiting()
     }
 
     /// Makes what is wanted, and gives back what is not. Never ends. `make` makes one; `is_busy` tells whether
     /// invocations run.
-    pub async fn keep<F>(&self, make: impl Fn(Kind) -> F, is_busy: impl Fn() -> bool)
+    pub async fn keep<F>(self: Arc<Self>, make: impl Fn(Kind) -> F, is_busy: impl Fn() -> bool)
     where
-        F: Future<Output = Result<Instance<S>, PoolError>>,
+        F: Future<Output = Result<T, PoolError>> + Send + 'static,
     {
+        let mut makers = JoinSet::new();
         loop {
-            self.give_back();
-            let Some(kind) = self.next() else {
-                // The second wakes it to give back.
-                let _ = tokio::time::timeout(Duration::from_secs(1), self.wanted.notified()).await;
+            let Plan { make: wanted, over } = self.shelves().plan(Instant::now(), is_busy());
+            over.into_iter().for_each(T::end);
+            while makers.try_join_next().is_some() {}
+            let Some((kind, ticket)) = wanted else {
+                let _ = tokio::time::timeout(TICK, self.wanted.notified()).await;
                 continue;
             };
             let began = Instant::now();
             while is_busy() && began.elapsed() < PATIENCE {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(POLITE).await;
             }
-            let made = make(kind).await;
-            let mut shelves = self.shelves();
-            let Some(shelf) = shelves.get_mut(&kind) else { continue };
-            shelf.making = false;
-            match made {
-                Ok(instance) => {
-                    let bytes = instance.memory_peak();
-                    shelf.ready.push((instance, bytes));
-                }
-                Err(error) => {
+            let (this, making) = (self.clone(), make(kind));
+            makers.spawn(async move {
+                let made = making.await;
+                if let Err(error) = &made {
                     tracing::warn!(%error, ?kind, "a sandbox could not be made ahead");
-                    shelf.rests_until = Some(Instant::now() + REST);
                 }
-            }
-        }
-    }
-
-    fn target(&self, shelf: &mut Shelf<S>) -> usize {
-        while shelf.claims.front().is_some_and(|at| at.elapsed() > WINDOW) {
-            shelf.claims.pop_front();
-        }
-        if !shelf.wanted || shelf.asked.elapsed() > self.limits.forget {
-            return 0;
-        }
-        (self.limits.base + shelf.claims.len()).min(self.limits.most)
-    }
-
-    /// The kind that lacks most.
-    fn next(&self) -> Option<Kind> {
-        let mut shelves = self.shelves();
-        let used: u64 = shelves.values().flat_map(|s| &s.ready).map(|(_, bytes)| bytes).sum();
-        if used >= self.limits.memory_bytes {
-            return None;
-        }
-        let mut worst: Option<(usize, Kind)> = None;
-        for (kind, shelf) in shelves.iter_mut() {
-            let rests = shelf.rests_until.is_some_and(|until| until > Instant::now());
-            let lacks = self.target(shelf).saturating_sub(shelf.ready.len());
-            if lacks > 0 && !rests && !shelf.making && worst.is_none_or(|(most, _)| lacks > most) {
-                worst = Some((lacks, *kind));
-            }
-        }
-        let kind = worst?.1;
-        if let Some(shelf) = shelves.get_mut(&kind) {
-            shelf.making = true;
-        }
-        Some(kind)
-    }
-
-    /// Ends what is more than wanted. A little more is kept: demand comes in waves.
-    fn give_back(&self) {
-        let mut over = Vec::new();
-        {
-            let mut shelves = self.shelves();
-            for shelf in shelves.values_mut() {
-                // One that ended while it waited is of no use, and its place is another's.
-                over.extend(shelf.ready.extract_if(.., |(instance, _)| instance.has_ended()));
-                let target = self.target(shelf);
-                let kept = if target == 0 { 0 } else { target + self.limits.base };
-                while shelf.ready.len() > kept {
-                    over.extend(shelf.ready.pop());
-                }
-            }
-            shelves.retain(|_, s| {
-                s.making
-                    || !s.ready.is_empty()
-                    || (s.wanted && s.asked.elapsed() <= self.limits.forget)
+                let over = this.shelves().made(ticket, made.ok(), Instant::now());
+                over.into_iter().for_each(T::end);
+                this.wanted.notify_one();
             });
         }
-        for (instance, _) in over {
-            end(instance);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct One;
+
+    impl Waiting for One {
+        fn has_ended(&self) -> bool {
+            false
         }
+        fn memory(&self) -> u64 {
+            1
+        }
+        fn end(self) {}
     }
 
-    /// Ends all that wait.
-    pub fn end_all(&self) {
-        let all: Vec<_> = self.shelves().drain().flat_map(|(_, shelf)| shelf.ready).collect();
-        for (instance, _) in all {
-            end(instance);
+    fn kind(runtime: u32) -> Kind {
+        Kind { runtime, memory_mib: 128, form: Form::Held }
+    }
+
+    fn ahead(base: usize, off: Option<Off>) -> Arc<Ahead<One>> {
+        let forget = Duration::from_secs(60);
+        Ahead::new(Limits { base, most: 8, memory_bytes: 1 << 20, forget, off })
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn others_are_made_while_one_hangs() {
+        let ahead = ahead(1, None);
+        ahead.want(kind(0));
+        ahead.want(kind(1));
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        let make = move |kind: Kind| {
+            let made = counted.clone();
+            async move {
+                if kind.runtime == 0 {
+                    std::future::pending::<()>().await;
+                }
+                made.fetch_add(1, Ordering::Relaxed);
+                Ok(One)
+            }
+        };
+        let keeping = tokio::spawn(ahead.clone().keep(make, || false));
+        while ahead.take(kind(1), "f").is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(made.load(Ordering::Relaxed) > 0);
+        assert!(ahead.take(kind(0), "f").is_none());
+        keeping.abort();
+    }
+
+    #[test]
+    fn where_none_are_made_none_are_wanted() {
+        for (ahead, why) in
+            [(ahead(0, None), Off::NotWanted), (ahead(2, Some(Off::NotRoot)), Off::NotRoot)]
+        {
+            ahead.want(kind(0));
+            ahead.expect(kind(0), "f");
+            assert!(ahead.take(kind(0), "f").is_none());
+            assert_eq!(ahead.off(), Some(why));
+            assert!(ahead.waiting().is_empty());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One sandbox's life with its function.
 //!
 //! States: `(Ready → Claimed →) Initialising → Idle(frozen) ⇄ Busy → Dead`, owned by [`Instance`] alone; the first two are
-//! those of a sandbox that was made ahead. An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
+//! those of a sandbox that was made ahead, with its language up or held before exec. An instance takes one invocation at a time; what ends it is told as an [`Outcome`].
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::launcher::protocol::{Claim, Launch, Tree};
 use crate::launcher::{Handle, Launcher, LauncherError};
 use crate::logs::{Capture, Sink};
 use crate::runtime_api::{self, Answer, Event, Invocation, Session};
-use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, Usage, decode_status};
+use crate::sandbox::{MemoryMib, MilliCpu, RPC_PORT, Start, Usage, decode_status};
 use crate::sys;
 use crate::sys::process::ExitStatus;
 
@@ -25,7 +25,7 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Its runtime is up and waits for what it is for.
+    /// Its runtime is up, or held just before its start, and waits for what it is for.
     Ready,
     /// It is told.
     Claimed,
@@ -107,8 +107,20 @@ pub struct Instance<S> {
     cpu_set: bool,
     frozen: bool,
     doors: JoinSet<()>,
+    /// Until there is a program that may listen on it.
+    rpc: Option<OwnedFd>,
+    held: bool,
     /// [`Self::release`] was called: the launcher removes it.
     released: bool,
+}
+
+/// What an instance that was made ahead is told with its claim.
+#[derive(Debug)]
+pub enum Told {
+    /// For a runtime that is up: the JSON that its bootstrap gets.
+    Environment(Bytes),
+    /// For one that is held: what it is.
+    Start(Start),
 }
 
 /// What an instance needs beside the launch itself.
@@ -134,7 +146,8 @@ impl<S: Sink> Instance<S> {
         Ok(instance)
     }
 
-    /// Has a sandbox made whose runtime starts without code, and waits until it is up, for at most `limit`.
+    /// Has a sandbox made whose runtime starts without code, and waits until it is up, for at most `limit`; or one whose
+    /// program is held, which is ready at once.
     ///
     /// # Errors
     /// The launcher's refusal; [`PoolError::NotReady`].
@@ -144,6 +157,10 @@ impl<S: Sink> Instance<S> {
         limit: Duration,
     ) -> Result<Self, PoolError> {
         let mut instance = Self::start_without_log(launcher, wanted).await?;
+        if instance.held {
+            instance.state = State::Ready;
+            return Ok(instance);
+        }
         let ready = async {
             tokio::select! {
                 biased;
@@ -161,8 +178,8 @@ impl<S: Sink> Instance<S> {
         Err(PoolError::NotReady { said })
     }
 
-    /// Gives an instance that was started ahead its code, its memory, its environment (as the JSON that the bootstrap
-    /// gets) and its log. Belongs to one version from here on. The next step is [`Self::init`].
+    /// Gives an instance that was started ahead its code, its memory, its environment and its log; of a held one, the
+    /// program runs then ([`Self::exec_failed`]). Belongs to one version from here on. The next step is [`Self::init`].
     ///
     /// # Errors
     /// The launcher's refusal; the instance is of no use then.
@@ -171,7 +188,7 @@ impl<S: Sink> Instance<S> {
         code: Tree,
         layers: Vec<Tree>,
         memory: MemoryMib,
-        environment: Bytes,
+        told: Told,
         sink: S,
     ) -> Result<(), PoolError> {
         self.state = State::Claimed;
@@ -179,8 +196,6 @@ impl<S: Sink> Instance<S> {
         self.freeze(false);
         self.log.set_sink(sink);
         self.function_cpu = MilliCpu::for_memory(memory);
-        let claim = Claim { id: self.handle.id, code, layers, memory_mib: memory.mib() };
-        self.launcher.claim(claim).await?;
         // It was made with the least memory, and so with no more than a core.
         let cpu = MilliCpu::while_initialising(memory);
         if cpu > MilliCpu::ONE_CORE
@@ -188,6 +203,15 @@ impl<S: Sink> Instance<S> {
         {
             tracing::warn!(%error, "the CPU share of a function's init could not be set");
         }
+        let (environment, start) = match told {
+            Told::Environment(environment) => (Some(environment), None),
+            Told::Start(start) => (None, Some(start)),
+        };
+        let claim = Claim { id: self.handle.id, code, layers, memory_mib: memory.mib(), start };
+        self.handle.exec_failed = self.launcher.claim(claim).await?;
+        self.open_rpc();
+        self.state = State::Initialising;
+        let Some(environment) = environment else { return Ok(()) };
         self.session.give(environment);
         // One that dies before it is told what it is for is no failure of the function's.
         tokio::select! {
@@ -195,18 +219,29 @@ impl<S: Sink> Instance<S> {
             _ = exited(&self.status) => return Err(PoolError::NotReady { said: "it is gone".into() }),
             () = self.session.told() => {}
         }
-        self.state = State::Initialising;
         Ok(())
     }
 
+    /// Speaks net/rpc with a program that listens for it.
+    fn open_rpc(&mut self) {
+        if let Some(rpc) = self.rpc.take() {
+            self.doors.spawn(runtime_api::rpc_door::serve(self.session.clone(), rpc, RPC_PORT));
+        }
+    }
+
+    /// Whether its program waited just before its exec, or still does.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     async fn start_without_log(launcher: Arc<Launcher>, wanted: Wanted) -> Result<Self, PoolError> {
-        let ahead = wanted.launch.code.is_none();
+        let (ahead, held) = (wanted.launch.code.is_none(), wanted.launch.held);
         let started = Instant::now();
         let watch = |source| PoolError::Watch { source };
         let mut handle = launcher.launch(wanted.launch).await?;
         let status = handle.status.try_clone().map_err(watch)?;
         let log = handle.log.take().ok_or(LauncherError::Gone)?;
-        let (session, events) = if ahead { Session::ahead() } else { Session::new() };
+        let (session, events) = if ahead && !held { Session::ahead() } else { Session::new() };
         let session = Arc::new(session);
         let mut doors = JoinSet::new();
         let (unix, tcp) = (handle.unix.take(), handle.tcp.take());
@@ -216,13 +251,12 @@ impl<S: Sink> Instance<S> {
                 tracing::error!(%error, "a sandbox's Runtime API cannot be served");
             }
         });
-        if let Some(rpc) = handle.rpc.take() {
-            doors.spawn(runtime_api::rpc_door::serve(session.clone(), rpc, RPC_PORT));
-        }
-        Ok(Self {
+        let mut instance = Self {
             state: State::Initialising,
             launcher,
             status: sys::watch::watch(status).map_err(watch)?,
+            rpc: handle.rpc.take(),
+            held,
             handle,
             session,
             events,
@@ -233,7 +267,12 @@ impl<S: Sink> Instance<S> {
             frozen: false,
             doors,
             released: false,
-        })
+        };
+        // Nobody listens in one that waits; a held program is one that may.
+        if !ahead {
+            instance.open_rpc();
+        }
+        Ok(instance)
     }
 
     /// The program, and why it did not exec.

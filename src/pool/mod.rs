@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub use instance::{
-    Answered, Exit, INIT_TIMEOUT, Init, Instance, Outcome, PoolError, State, Wanted, unix_ms,
+    Answered, Exit, INIT_TIMEOUT, Init, Instance, Outcome, PoolError, State, Told, Wanted, unix_ms,
 };
 
 use crate::launcher::LauncherError;
@@ -343,11 +343,6 @@ impl<S: Sink + Send + 'static> Pool<S> {
         self.end_where(|key, _| *key.function == *function && !keep(key));
     }
 
-    /// Ends all idle instances.
-    pub fn end_all(&self) {
-        self.end_where(|_, _| true);
-    }
-
     fn end_where(&self, ends: impl Fn(&Key, &Parked<S>) -> bool) {
         for shard in &self.shards {
             let mut ended = Vec::new();
@@ -382,11 +377,6 @@ impl<S: Sink + Send + 'static> Pool<S> {
             left.set(left.get() - u32::from(ends));
             ends
         });
-    }
-
-    /// Whether an idle instance has this key.
-    pub fn has(&self, key: &Key) -> bool {
-        self.shard(key).contains_key(key)
     }
 
     pub fn census(&self) -> Census {

@@ -20,6 +20,9 @@
 //! end-of-file means that exec happened. *status*: eight bytes of how the program ended. *log*: 1 and 2 of the
 //! program. Who waits for whom: the launcher for init (pidfd), init for everything else.
 //!
+//! Held. A sandbox can be made before it is known what runs in it: the program's process then waits at its last step,
+//! and the report socket stays open for the one message that says what to exec (`held.rs`).
+//!
 //! Ends. Init has the parent-death signal: SIGKILL to the launcher ends every sandbox. Groups that it could not
 //! remove are swept at the next start ([`Layout::sweep`]).
 
@@ -27,6 +30,7 @@
 
 mod capabilities;
 mod cgroup;
+mod held;
 mod init;
 mod landlock;
 mod rootfs;
@@ -40,6 +44,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub use cgroup::{CgroupError, ControlFiles, Group, Layout, Present, Usage};
+pub use held::Start;
 pub use init::decode_status;
 pub use landlock::kernel_abi as landlock_abi;
 pub use spec::{
@@ -49,6 +54,7 @@ pub use spec::{
 
 use crate::sys;
 use crate::sys::process::{Cloned, Ended};
+use held::Held;
 use scratch::InTheMaking;
 
 /// The one user inside, as AWS numbers it.
@@ -94,6 +100,11 @@ pub enum LaunchError {
     Died { status: String },
     #[error("the sandbox has its code already, or was not made to wait for it")]
     Claimed,
+    /// A claim must say what runs where that is not known, and only there.
+    #[error(
+        "what the sandbox is to run was decided when it was made, or must be said with the claim"
+    )]
+    Program,
     #[error("a claim cannot lower a sandbox's memory to {mib} MiB")]
     LessMemory { mib: u32 },
     #[error(
@@ -136,6 +147,8 @@ pub struct Sandbox {
     tmp: Option<OwnedFd>,
     /// The process that made `/tmp`, to be reaped when there is time.
     maker: Option<InTheMaking>,
+    /// Where the program's process waits to be told what to run.
+    held: Option<Held>,
     /// Set when the program did not exec.
     pub exec_failed: Option<ExecFailed>,
     /// Protections that are weaker than designed, as the caller allowed.
@@ -231,13 +244,20 @@ pub fn launch(
         listeners: Listeners::default(),
         tmp: None,
         maker: None,
+        held: None,
         exec_failed: None,
         degraded,
         ahead: spec.ahead,
         memory: spec.limits.memory,
     };
     match await_exec(&mut sandbox, report.as_fd(), spec.doors) {
-        Ok(()) => {}
+        Ok(is_held) if is_held == spec.held => {
+            sandbox.held = is_held.then(|| Held::new(report));
+        }
+        Ok(_) => {
+            sandbox.destroy();
+            return Err(process(io::Error::from_raw_os_error(libc::EPROTO)));
+        }
         Err(error) => {
             let ended = sandbox.destroy().1;
             return Err(match (error, ended) {
@@ -287,19 +307,19 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
-/// Reads init's reports until exec. `Err(None)`: it died in silence.
+/// Reads init's reports until exec, or until the program is held; whether it is. `Err(None)`: it died in silence.
 fn await_exec(
     sandbox: &mut Sandbox,
     report: BorrowedFd<'_>,
     doors: Doors,
-) -> Result<(), Option<LaunchError>> {
+) -> Result<bool, Option<LaunchError>> {
     let mut ready = false;
     let mut buffer = vec![0; stages::MAX_REPORT];
     loop {
         let (length, fds) = sys::socket::recv_with_fds(report, &mut buffer)
             .map_err(|source| Some(LaunchError::Process { source }))?;
         if length == 0 {
-            return if ready { Ok(()) } else { Err(None) };
+            return if ready { Ok(false) } else { Err(None) };
         }
         match stages::Report::decode(&buffer[..length]) {
             Some(stages::Report::Ready) => {
@@ -312,6 +332,7 @@ fn await_exec(
                     sandbox.listeners.rpc = fds.next();
                 }
             }
+            Some(stages::Report::Held) => return if ready { Ok(true) } else { Err(None) },
             Some(stages::Report::Failed { stage, what, errno }) => {
                 return Err(Some(LaunchError::Stage {
                     stage,
@@ -322,7 +343,7 @@ fn await_exec(
             Some(stages::Report::ExecFailed { program, errno }) => {
                 sandbox.exec_failed = Some(ExecFailed { program, errno });
             }
-            None => return Err(None),
+            Some(stages::Report::Told) | None => return Err(None),
         }
     }
 }
@@ -342,24 +363,39 @@ impl Sandbox {
         self.maker = None;
     }
 
-    /// Gives a sandbox that was made ahead its code and its memory, once in its life. The calling process must be
-    /// single-threaded.
+    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited; once in its life.
+    /// The calling process must be single-threaded. When this returns, a held program has exec'd, or could not:
+    /// [`Self::exec_failed`].
     ///
     /// # Errors
-    /// What could not be attached or raised; the sandbox is of no use then.
-    pub fn claim(&mut self, mounts: &[Mount], memory: MemoryMib) -> Result<(), LaunchError> {
-        if !std::mem::take(&mut self.ahead) {
+    /// What could not be attached, raised or started; the sandbox is of no use then.
+    pub fn claim(
+        &mut self,
+        mounts: &[Mount],
+        memory: MemoryMib,
+        start: Option<&Start>,
+    ) -> Result<(), LaunchError> {
+        if !self.ahead {
             return Err(LaunchError::Claimed);
         }
+        if self.held.is_some() != start.is_some() {
+            return Err(LaunchError::Program);
+        }
+        self.ahead = false;
         if memory < self.memory {
             return Err(LaunchError::LessMemory { mib: memory.mib() });
         }
+        let program = self.held.take().zip(start);
         self.group.raise_memory(memory)?;
         rootfs::attach_later(self.pidfd.as_fd(), mounts).map_err(|failed| LaunchError::Stage {
             stage: "claim".into(),
             what: failed.what,
             source: failed.source,
-        })
+        })?;
+        if let Some((held, start)) = program {
+            self.exec_failed = held.start(start)?;
+        }
+        Ok(())
     }
 
     /// Kills everything inside at once.

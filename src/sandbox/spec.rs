@@ -151,6 +151,9 @@ pub struct SandboxSpec {
     pub mounts: Vec<Mount>,
     /// Made before it is known what it is for: [`super::ATTACHABLE`] are empty folders, and trees can be attached there.
     pub ahead: bool,
+    /// Made before it is known what runs: the program's process waits before its exec for a [`super::Start`], and
+    /// [`Self::argv_any`] and [`Self::env`] say nothing.
+    pub held: bool,
     /// Size of `/tmp`.
     pub tmp_mib: u32,
     pub network: Network,
@@ -169,6 +172,7 @@ impl SandboxSpec {
             limits: Limits { memory, cpu: MilliCpu::for_memory(memory), pids: DEFAULT_PIDS },
             mounts: Vec::new(),
             ahead: false,
+            held: false,
             tmp_mib: 512,
             network: Network::default(),
             doors: Doors::default(),

@@ -16,7 +16,7 @@ use super::scratch::InTheMaking;
 use super::spec::{Degradable, Doors, Network, SandboxSpec};
 use super::{
     ATTACHABLE, Group, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT,
-    RUNTIME_SOCKET, capabilities, init, seccomp,
+    RUNTIME_SOCKET, capabilities, held, init, seccomp,
 };
 use crate::sys;
 
@@ -43,6 +43,10 @@ pub const MAX_REPORT: usize = 8192;
 pub enum Report {
     /// With descriptors: a folder descriptor of `/tmp`, then the listeners of the spec's doors.
     Ready,
+    /// The program's process waits for what it is to run.
+    Held,
+    /// It was told, and execs next.
+    Told,
     Failed {
         stage: String,
         what: String,
@@ -59,7 +63,7 @@ impl Report {
         postcard::from_bytes(bytes).ok()
     }
 
-    fn send(&self, to: &OwnedFd, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send(&self, to: &OwnedFd, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = postcard::to_stdvec(self).map_err(io::Error::other)?;
         bytes.truncate(MAX_REPORT);
         sys::socket::send_with_fds(to.as_fd(), &bytes, fds)
@@ -328,25 +332,35 @@ fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! 
     if let Err(error) = sys::process::close_range_from(3, true) {
         fail("close_range", error.raw_os_error().unwrap_or(libc::EIO));
     }
-    // Only now: what the launcher had open for other sandboxes, and this process with it, may be more than a function may
-    // have.
-    if let Err(Failed { what, source }) = set_rlimits() {
+    let failed = |stage: &str, Failed { what, source }: Failed| -> ! {
         if let Some(report) = &report {
             let errno = source.raw_os_error().unwrap_or(libc::EIO);
-            let _ = Report::Failed { stage: "rlimits".into(), what, errno }.send(report, &[]);
+            let _ = Report::Failed { stage: stage.into(), what, errno }.send(report, &[]);
         }
-        sys::process::exit_now(1);
+        sys::process::exit_now(1)
+    };
+    // Only now: what the launcher had open for other sandboxes, and this process with it, may be more than a function may
+    // have.
+    if let Err(error) = set_rlimits() {
+        failed("rlimits", error);
     }
     sys::process::reset_signals();
+    let told = match (spec.held, &report) {
+        (true, Some(report)) => match held::wait(report, &spec.cwd) {
+            Ok(start) => start,
+            Err(error) => failed("held", error),
+        },
+        _ => held::Start { argv_any: spec.argv_any.clone(), env: spec.env.clone() },
+    };
     let environment: Vec<CString> =
-        spec.env.iter().filter_map(|(k, v)| CString::new(format!("{k}={v}")).ok()).collect();
-    let path = spec
+        told.env.iter().filter_map(|(k, v)| CString::new(format!("{k}={v}")).ok()).collect();
+    let path = told
         .env
         .iter()
         .find(|(k, _)| k == "PATH")
         .map_or("/usr/local/bin:/usr/bin:/bin", |(_, v)| v);
     let mut last = (String::new(), libc::ENOENT);
-    for argv in &spec.argv_any {
+    for argv in &told.argv_any {
         let Some(name) = argv.first() else { continue };
         let arguments: Vec<CString> =
             argv.iter().filter_map(|a| CString::new(a.as_str()).ok()).collect();

@@ -222,6 +222,24 @@ pub fn close_range_from(first: libc::c_uint, cloexec: bool) -> io::Result<()> {
         .map(drop)
 }
 
+/// Closes every descriptor from 3 on but `kept`, which keeps its number and is closed by exec.
+///
+/// For a process that execs next or ends: its other `OwnedFd`s name nothing afterwards.
+///
+/// # Errors
+/// close_range(2)'s.
+pub fn close_all_from_3_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = libc::c_uint::try_from(kept.as_raw_fd()).map_err(io::Error::other)?;
+    close_range_from(3, true)?;
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept.max(2) + 1, libc::c_uint::MAX)] {
+        if first <= last {
+            // SAFETY: no pointers. The caller gives up every `OwnedFd` in the range.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor but `fd`, which becomes number 0.
 ///
 /// For a process that goes on with nothing else: its other `OwnedFd`s name nothing afterwards.

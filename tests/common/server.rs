@@ -31,8 +31,10 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// How a new sandbox came to be, by the server's own log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
-    /// Claimed from those that waited.
+    /// Claimed from those that waited with their language up.
     Ahead,
+    /// Claimed from those that were held before exec, for a reason why not the other.
+    Held(String),
     /// Made for the function, for a reason.
     Full(String),
 }
@@ -269,7 +271,8 @@ impl Server {
                     Some(rest.split_once('"').map_or(rest, |(value, _)| value).to_owned())
                 };
                 match field("boot")?.as_str() {
-                    "ahead" => Some(Boot::Ahead),
+                    "preboot" => Some(Boot::Ahead),
+                    "held" => Some(Boot::Held(field("why").unwrap_or_default())),
                     _ => Some(Boot::Full(field("why").unwrap_or_default())),
                 }
             })
@@ -297,9 +300,33 @@ impl Server {
     /// The language's processes of all sandboxes that are past their exec.
     pub fn programs(&self) -> Vec<u32> {
         let mut all: Vec<u32> = self.inits().into_iter().flat_map(children).collect();
-        all.retain(|pid| !matches!(name_of(*pid).as_str(), "kennel-init" | ""));
+        all.retain(|pid| !matches!(name_of(*pid).as_str(), "kennel-init" | "kennel-held" | ""));
         all.sort_unstable();
         all
+    }
+
+    /// The processes that wait before their exec.
+    pub fn held(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.inits().into_iter().flat_map(children).collect();
+        all.retain(|pid| name_of(*pid) == "kennel-held");
+        all
+    }
+
+    /// Waits until at least `count` are held, and the server knows.
+    #[track_caller]
+    pub fn wait_for_held(&self, count: usize) -> Vec<u32> {
+        let found = wait_for("sandboxes that are held", SOON, || {
+            let found = self.held();
+            (found.len() >= count).then_some(found)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        found
+    }
+
+    /// What `/_kennel/metrics` tells.
+    pub fn metrics(&self) -> String {
+        let answer = self.exchange("GET", "/_kennel/metrics", b"", false).expect("an answer");
+        String::from_utf8_lossy(&answer.body).into_owned()
     }
 
     /// Those of them that have no code, and sit still: they wait for it. Their program's file name begins with

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use kennel::launcher::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree};
+use kennel::sandbox;
 use serde_json::json;
 
 use crate::common::server::{Boot, SOON, Server, Start, mounts_of};
@@ -48,11 +49,11 @@ fn the_launcher_comes_home_from_a_claim() {
 }
 
 /// The launcher's socket, taken from the server: what it would be in the hands of one who took the server over.
-struct Door(OwnedFd);
+pub struct Door(OwnedFd);
 
 impl Door {
     #[allow(unsafe_code, reason = "no wrapper has pidfd_getfd(2)")]
-    fn of(server: &Server) -> Self {
+    pub fn of(server: &Server) -> Self {
         const SEQPACKET: &str = "0005";
         let sockets = fs::read_to_string(format!("/proc/{}/net/unix", server.pid())).unwrap();
         let inodes: BTreeSet<&str> = sockets
@@ -102,8 +103,20 @@ impl Door {
 
     /// The reasons against a claim.
     #[track_caller]
-    fn refuses(&self, id: u32, code: Tree, memory_mib: u32) -> String {
-        match self.ask(&Request::Claim(Claim { id, code, layers: Vec::new(), memory_mib })) {
+    pub fn refuses(&self, id: u32, code: Tree, memory_mib: u32) -> String {
+        self.refuses_start(id, code, memory_mib, None)
+    }
+
+    /// As [`Self::refuses`], of a claim that says what to run.
+    #[track_caller]
+    pub fn refuses_start(
+        &self,
+        id: u32,
+        code: Tree,
+        memory_mib: u32,
+        start: Option<sandbox::Start>,
+    ) -> String {
+        match self.ask(&Request::Claim(Claim { id, code, layers: Vec::new(), memory_mib, start })) {
             Reply::Refused { id: refused, chain, .. } => {
                 assert_eq!(refused, id);
                 chain.join(": ")
@@ -114,11 +127,16 @@ impl Door {
 }
 
 /// The number that the server has for the sandbox of `pid`, from its group's name.
-fn number_of(pid: u32) -> u32 {
+pub fn number_of(pid: u32) -> u32 {
     let groups = Server::groups(pid);
     let mut names = groups.iter().filter_map(|(_, path)| path.file_name()?.to_str());
     let name = names.find(|n| n.starts_with("kennel-")).unwrap();
     name.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// The tree that a line of `mountinfo` shows.
+pub fn stored(line: &str) -> Tree {
+    Tree::Stored(name_in(line.split(' ').nth(3).unwrap()).to_owned())
 }
 
 #[test]
@@ -133,11 +151,19 @@ fn a_server_that_was_taken_over_claims_nothing_twice_and_nothing_by_path() {
     server.create("booted", runtime, &evaluating(), full);
     ask(&server, "booted", &["1"]);
     let booted = new_program(&server, &[claimed]);
-    // Two go over the one that is kept, after a claim; then nothing is asked any more.
-    let waiting = server.wait_for_waiting("python", 2);
+    // The one that is kept, one more for the claim, one for each function that is new.
+    server.create("later", runtime, &evaluating(), json!({}));
+    let mut waiting = server.wait_for_waiting("python", 3);
+    loop {
+        let now = server.wait_for_waiting("python", waiting.len());
+        if now == waiting {
+            break;
+        }
+        waiting = now;
+    }
 
     let line = mounts_of(claimed).into_iter().find(|l| mount_point(l) == "/var/task").unwrap();
-    let code = || Tree::Stored(name_in(line.split(' ').nth(3).unwrap()).to_owned());
+    let code = || stored(&line);
     let before = [mounts_of(claimed), mounts_of(booted)];
     let door = Door::of(&server);
     let has_it = "the sandbox has its code already, or was not made to wait for it";
@@ -170,7 +196,6 @@ fn a_server_that_was_taken_over_claims_nothing_twice_and_nothing_by_path() {
         assert!(!mounts_of(pid).iter().any(|l| mount_point(l) == "/var/task"));
     }
     // The server, which does not know, gets a refusal and makes its function a sandbox.
-    server.create("later", runtime, &evaluating(), json!({}));
     assert_eq!(ask(&server, "later", &["6 * 7"]), [42]);
     assert_eq!(server.boots("later"), [Boot::Full(has_it.into())]);
 }
@@ -186,6 +211,7 @@ fn a_claim_never_lowers_memory() {
         runtime: 0,
         code: None,
         layers: Vec::new(),
+        held: false,
         argv_any: vec![vec!["sleep".into(), common::mark()]],
         env: Vec::new(),
         memory_mib: 512,

@@ -3,7 +3,6 @@
 //! Most tests share one server; those about its start and its end have one each. What makes a sandbox needs root, and
 //! is skipped without.
 
-mod ahead;
 #[path = "../common/mod.rs"]
 mod common;
 mod concurrency;

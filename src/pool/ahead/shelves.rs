@@ -1,0 +1,445 @@
+//! What waits, and what should: the policy of [`super::Ahead`], without I/O and with the time given.
+//!
+//! A kind's target is its base, one more for each claim of the last seconds, and one for each function that was made or
+//! changed lately and has not been invoked since: that one's first event is most likely the next cold start. Memory is
+//! one budget for all; when it is used up, what nobody asked for makes room for what somebody did.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::{Kind, Limits, Waiting};
+
+/// Claims within this time decide how many are kept, and who asked within it is in use.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// How long a new function's first event is expected.
+const EXPECT: Duration = Duration::from_secs(30);
+/// New functions of a kind that count, at most: a thousand made at once are seldom invoked at once.
+const MOST_EXPECTED: usize = 8;
+/// After a failure to make one, its kind rests.
+const REST: Duration = Duration::from_secs(30);
+/// Sandboxes that are being made at a time.
+const MAKERS: usize = 2;
+/// One that takes longer hangs, most likely: others are made meanwhile, but none of its kind.
+const SLOW: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Shelf<T> {
+    ready: Vec<(T, u64)>,
+    /// What the last one of the kind took, in bytes.
+    usual: u64,
+    claims: VecDeque<Instant>,
+    /// Functions whose first event is expected, by name, oldest first.
+    expected: VecDeque<(String, Instant)>,
+    asked: Instant,
+    /// Some function is of this kind.
+    wanted: bool,
+    rests_until: Option<Instant>,
+}
+
+impl<T> Shelf<T> {
+    fn new(now: Instant) -> Self {
+        Self {
+            ready: Vec::new(),
+            usual: 0,
+            claims: VecDeque::new(),
+            expected: VecDeque::new(),
+            asked: now,
+            wanted: true,
+            rests_until: None,
+        }
+    }
+
+    fn is_in_use(&self, now: Instant) -> bool {
+        now.duration_since(self.asked) < WINDOW
+    }
+
+    fn target(&self, limits: &Limits, now: Instant) -> usize {
+        if !self.wanted || now.duration_since(self.asked) > limits.forget {
+            return 0;
+        }
+        let claims = self.claims.iter().filter(|at| now.duration_since(**at) <= WINDOW);
+        let expected = self.expected.iter().filter(|(_, at)| now.duration_since(*at) <= EXPECT);
+        let expected = expected.count().min(MOST_EXPECTED);
+        (limits.base + claims.count() + expected).min(limits.most)
+    }
+}
+
+#[derive(Debug)]
+struct Making {
+    ticket: u64,
+    kind: Kind,
+    since: Instant,
+}
+
+/// See the module's words.
+#[derive(Debug)]
+pub struct Shelves<T> {
+    limits: Limits,
+    kinds: HashMap<Kind, Shelf<T>>,
+    making: Vec<Making>,
+    next_ticket: u64,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub struct Plan<T> {
+    /// To be made; [`Shelves::made`] wants the ticket back.
+    pub make: Option<(Kind, u64)>,
+    /// To be ended.
+    pub over: Vec<T>,
+}
+
+impl<T: Waiting> Shelves<T> {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, kinds: HashMap::new(), making: Vec::new(), next_ticket: 0 }
+    }
+
+    /// Some function is of this kind.
+    pub fn want(&mut self, kind: Kind, now: Instant) {
+        let shelf = self.kinds.entry(kind).or_insert_with(|| Shelf::new(now));
+        shelf.asked = now;
+        shelf.wanted = true;
+    }
+
+    /// A function of this kind was made or changed.
+    pub fn expect(&mut self, kind: Kind, function: &str, now: Instant) {
+        self.want(kind, now);
+        let Some(shelf) = self.kinds.get_mut(&kind) else { return };
+        shelf.expected.retain(|(name, _)| name != function);
+        shelf.expected.push_back((function.to_owned(), now));
+        if shelf.expected.len() > self.limits.most {
+            shelf.expected.pop_front();
+        }
+    }
+
+    /// No function is of this kind any more.
+    pub fn unwant(&mut self, kind: Kind) {
+        if let Some(shelf) = self.kinds.get_mut(&kind) {
+            shelf.wanted = false;
+            shelf.expected.clear();
+        }
+    }
+
+    /// One that waits, and those that were found dead on the way.
+    pub fn take(&mut self, kind: Kind, function: &str, now: Instant) -> (Option<T>, Vec<T>) {
+        self.want(kind, now);
+        let mut dead = Vec::new();
+        let Some(shelf) = self.kinds.get_mut(&kind) else { return (None, dead) };
+        shelf.expected.retain(|(name, _)| name != function);
+        shelf.claims.push_back(now);
+        if shelf.claims.len() > self.limits.most {
+            shelf.claims.pop_front();
+        }
+        while let Some((one, _)) = shelf.ready.pop() {
+            if !one.has_ended() {
+                return (Some(one), dead);
+            }
+            dead.push(one);
+        }
+        (None, dead)
+    }
+
+    /// Of each kind: how many wait, and their bytes.
+    pub fn waiting(&self) -> Vec<(Kind, usize, u64)> {
+        let bytes = |shelf: &Shelf<T>| shelf.ready.iter().map(|(_, bytes)| bytes).sum();
+        self.kinds.iter().map(|(kind, shelf)| (*kind, shelf.ready.len(), bytes(shelf))).collect()
+    }
+
+    /// What was planned is done, or failed (`None`). Gives back what nobody wants any more.
+    pub fn made(&mut self, ticket: u64, one: Option<T>, now: Instant) -> Option<T> {
+        let at = self.making.iter().position(|m| m.ticket == ticket)?;
+        let kind = self.making.swap_remove(at).kind;
+        let Some(shelf) = self.kinds.get_mut(&kind) else { return one };
+        match one {
+            Some(one) => {
+                shelf.usual = one.memory();
+                shelf.ready.push((one, shelf.usual));
+            }
+            None => shelf.rests_until = Some(now + REST),
+        }
+        None
+    }
+
+    /// Decides. While invocations run (`is_busy`) less is made at a time.
+    pub fn plan(&mut self, now: Instant, is_busy: bool) -> Plan<T> {
+        let mut over = self.give_back(now);
+        let young = self.making.iter().filter(|m| now.duration_since(m.since) < SLOW).count();
+        if young >= if is_busy { 1 } else { MAKERS } {
+            return Plan { make: None, over };
+        }
+        let mut lacking: Vec<_> = self
+            .kinds
+            .iter()
+            .filter_map(|(kind, shelf)| {
+                let makes = self.making.iter().filter(|m| m.kind == *kind);
+                let hangs = makes.clone().any(|m| now.duration_since(m.since) >= SLOW);
+                // How much memory one takes is not known before the first is there.
+                let unknown = shelf.usual == 0 && makes.clone().count() > 0;
+                let rests = shelf.rests_until.is_some_and(|until| until > now);
+                let there = shelf.ready.len() + makes.count();
+                let lacks = shelf.target(&self.limits, now).saturating_sub(there);
+                let order = (shelf.is_in_use(now), lacks, shelf.asked);
+                (lacks > 0 && !rests && !hangs && !unknown).then_some((order, *kind))
+            })
+            .collect();
+        lacking.sort_by_key(|(order, _)| std::cmp::Reverse(*order));
+        for (_, kind) in lacking {
+            if self.make_room(kind, now, &mut over) {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.making.push(Making { ticket, kind, since: now });
+                return Plan { make: Some((kind, ticket)), over };
+            }
+        }
+        Plan { make: None, over }
+    }
+
+    fn used(&self) -> u64 {
+        let ready = self.kinds.values().flat_map(|s| &s.ready).map(|(_, bytes)| bytes);
+        let making = self.making.iter().filter_map(|m| Some(&self.kinds.get(&m.kind)?.usual));
+        ready.chain(making).sum()
+    }
+
+    /// Whether there is memory for one more of `kind`; others go `over` for it.
+    ///
+    /// Only for what is in use. First what nobody asked for of late, longest unasked first; then, where this one has
+    /// none, one of those who have several. So no two kinds take from each other in turn.
+    fn make_room(&mut self, kind: Kind, now: Instant, over: &mut Vec<T>) -> bool {
+        while self.used() >= self.limits.memory_bytes {
+            let own = self.kinds.get(&kind).filter(|own| own.is_in_use(now));
+            let Some(own) = own else { return false };
+            let others = || self.kinds.iter().filter(|(k, s)| **k != kind && !s.ready.is_empty());
+            let unasked = others().filter(|(_, s)| !s.is_in_use(now)).min_by_key(|(_, s)| s.asked);
+            let several = || others().filter(|(_, s)| s.ready.len() > 1);
+            let richest = || several().max_by_key(|(_, s)| s.ready.len());
+            let victim = unasked.or_else(|| own.ready.is_empty().then(richest).flatten());
+            let victim = victim.map(|(kind, _)| *kind);
+            let Some(shelf) = victim.and_then(|victim| self.kinds.get_mut(&victim)) else {
+                return false;
+            };
+            over.extend(shelf.ready.pop().map(|(one, _)| one));
+        }
+        true
+    }
+
+    /// What is more than wanted. A little more is kept: demand comes in waves.
+    fn give_back(&mut self, now: Instant) -> Vec<T> {
+        let mut over = Vec::new();
+        for shelf in self.kinds.values_mut() {
+            // One that ended while it waited is of no use, and its place is another's.
+            let dead = shelf.ready.extract_if(.., |(one, _)| one.has_ended());
+            over.extend(dead.map(|(one, _)| one));
+            let target = shelf.target(&self.limits, now);
+            let kept = if target == 0 { 0 } else { target + self.limits.base };
+            while shelf.ready.len() > kept {
+                over.extend(shelf.ready.pop().map(|(one, _)| one));
+            }
+        }
+        let making = &self.making;
+        let forget = self.limits.forget;
+        self.kinds.retain(|kind, shelf| {
+            !shelf.ready.is_empty()
+                || (shelf.wanted && now.duration_since(shelf.asked) <= forget)
+                || making.iter().any(|m| m.kind == *kind)
+        });
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::pool::ahead::Form;
+
+    #[derive(Debug, Clone, Default)]
+    struct One {
+        bytes: u64,
+        dead: Rc<Cell<bool>>,
+    }
+
+    impl Waiting for One {
+        fn has_ended(&self) -> bool {
+            self.dead.get()
+        }
+        fn memory(&self) -> u64 {
+            self.bytes
+        }
+        fn end(self) {}
+    }
+
+    fn kind(runtime: u32) -> Kind {
+        Kind { runtime, memory_mib: 128, form: Form::Preboot }
+    }
+
+    const FORGET: Duration = Duration::from_secs(3600);
+
+    fn shelves(base: usize, memory_bytes: u64) -> Shelves<One> {
+        Shelves::new(Limits { base, most: 32, memory_bytes, forget: FORGET, off: None })
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Makes all that is wanted, each of 10 bytes; what went over.
+    fn fill(shelves: &mut Shelves<One>, now: Instant) -> usize {
+        let mut over = 0;
+        loop {
+            let plan = shelves.plan(now, false);
+            over += plan.over.len();
+            let Some((_, ticket)) = plan.make else { return over };
+            let one = One { bytes: 10, ..One::default() };
+            assert!(shelves.made(ticket, Some(one), now).is_none());
+        }
+    }
+
+    fn count(shelves: &Shelves<One>, runtime: u32) -> usize {
+        shelves.kinds.get(&kind(runtime)).map_or(0, |s| s.ready.len())
+    }
+
+    #[test]
+    fn the_target_follows_claims_and_new_functions() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        all.want(kind(0), now);
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 2);
+        // Five new functions, one of them told of twice.
+        for name in ["a", "b", "c", "d", "e", "a"] {
+            all.expect(kind(0), name, now);
+        }
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 7, "each has one when it is invoked");
+        // A claim is no more expected, and one more of those that were.
+        assert!(all.take(kind(0), "a", now).0.is_some());
+        assert!(all.take(kind(0), "a", now).0.is_some());
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 2 + 2 + 4);
+        // Later they are expected no longer; what is a little more is kept.
+        fill(&mut all, now + secs(31));
+        assert_eq!(count(&all, 0), 4);
+        all.unwant(kind(0));
+        fill(&mut all, now + secs(32));
+        assert_eq!(count(&all, 0), 0);
+        assert!(all.kinds.is_empty());
+    }
+
+    #[test]
+    fn new_functions_and_claims_are_bounded() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        for n in 0..1000 {
+            all.expect(kind(0), &format!("f{n}"), now);
+        }
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 2 + MOST_EXPECTED);
+        for _ in 0..1000 {
+            all.take(kind(0), "f", now);
+        }
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 32);
+    }
+
+    #[test]
+    fn the_longest_unasked_make_room() {
+        let now = Instant::now();
+        let mut all = shelves(3, 60);
+        all.want(kind(0), now);
+        all.want(kind(1), now + secs(1));
+        fill(&mut all, now + secs(1));
+        assert_eq!((count(&all, 0), count(&all, 1)), (3, 3), "all memory is used");
+        // Within the window both are in use, and the third gets one of who has several.
+        all.want(kind(2), now + secs(5));
+        assert_eq!(fill(&mut all, now + secs(5)), 1);
+        assert_eq!(count(&all, 2), 1);
+        assert_eq!(fill(&mut all, now + secs(5)), 0, "and no more, in turns");
+        // Later nobody has asked for the first two, and they go, the longest unasked first.
+        all.want(kind(2), now + secs(20));
+        assert_eq!(fill(&mut all, now + secs(20)), 2);
+        assert_eq!(count(&all, 2), 3);
+        assert_eq!(count(&all, 0) + count(&all, 1), 3);
+        assert!(count(&all, 0) < 2, "of the longest unasked first");
+        // They take nothing back while nobody asks for them.
+        assert_eq!(fill(&mut all, now + secs(60)), 0);
+        assert_eq!(count(&all, 2), 3);
+        // Who asks gets it back.
+        all.take(kind(0), "f", now + secs(60));
+        fill(&mut all, now + secs(60));
+        assert_eq!(count(&all, 0), 4, "base and a claim");
+    }
+
+    #[test]
+    fn the_budget_lets_one_over_it_and_the_last() {
+        let now = Instant::now();
+        let mut all = shelves(8, 1);
+        all.want(kind(0), now);
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 1);
+    }
+
+    #[test]
+    fn what_hangs_holds_up_nobody_else() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        all.want(kind(0), now);
+        let hanging = all.plan(now, false).make.unwrap().1;
+        assert!(all.plan(now, false).make.is_none(), "its size is not known yet");
+        all.want(kind(1), now);
+        assert!(all.plan(now, true).make.is_none(), "one at a time while invocations run");
+        let later = now + SLOW;
+        assert_eq!(all.plan(later, true).make.map(|m| m.0), Some(kind(1)));
+        assert!(all.plan(later, false).make.is_none(), "none of the kind that hangs");
+        // A failure has its kind rest, and none of it is made.
+        assert!(all.made(hanging, None, later).is_none());
+        let after = later + SLOW;
+        assert!(all.plan(after, false).make.is_none());
+        assert_eq!(all.plan(later + REST, false).make.map(|m| m.0), Some(kind(0)));
+    }
+
+    #[test]
+    fn who_is_invoked_comes_first_and_little_is_made_while_something_runs() {
+        let now = Instant::now();
+        let mut all = shelves(3, 10_000);
+        all.want(kind(0), now);
+        fill(&mut all, now);
+        all.want(kind(1), now);
+        let later = now + secs(60);
+        // One lacks three and is unasked, one lacks one and was just claimed.
+        all.take(kind(0), "f", later);
+        let first = all.plan(later, true).make.unwrap();
+        assert_eq!(first.0, kind(0));
+        assert!(all.plan(later, true).make.is_none(), "one at a time");
+        assert!(all.plan(later, false).make.is_some(), "and two where nothing runs");
+    }
+
+    #[test]
+    fn the_dead_are_neither_kept_nor_handed_out() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        all.want(kind(0), now);
+        fill(&mut all, now);
+        all.kinds[&kind(0)].ready[1].0.dead.set(true);
+        let (one, dead) = all.take(kind(0), "f", now);
+        assert!(one.is_some_and(|one| !one.has_ended()));
+        assert_eq!(dead.len(), 1);
+        fill(&mut all, now);
+        all.kinds[&kind(0)].ready[0].0.dead.set(true);
+        assert_eq!(fill(&mut all, now), 1);
+        assert_eq!(count(&all, 0), 3);
+        assert_eq!(all.waiting(), [(kind(0), 3, 30)]);
+    }
+
+    #[test]
+    fn a_kind_nobody_asked_for_long_has_none() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        all.want(kind(0), now);
+        fill(&mut all, now);
+        fill(&mut all, now + FORGET);
+        assert_eq!(count(&all, 0), 2);
+        assert_eq!(fill(&mut all, now + FORGET + secs(1)), 2);
+    }
+}
