@@ -259,6 +259,14 @@ impl Server {
         self.try_invoke(name, event).unwrap_or_else(|e| panic!("{name}: {e}\n{}", self.log()))
     }
 
+    /// The only start of `name` found no runtime that was up, for this reason; held or not.
+    #[track_caller]
+    pub fn started_its_runtime(&self, name: &str, why: &str) {
+        let boots = self.boots(name);
+        let [Boot::Full(said) | Boot::Held(said)] = &boots[..] else { panic!("{boots:?}") };
+        assert!(said.starts_with(why), "{said}");
+    }
+
     /// How this function's sandboxes came to be, in order.
     pub fn boots(&self, name: &str) -> Vec<Boot> {
         let is_its = format!("function=\"{name}\"");

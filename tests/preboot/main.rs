@@ -1,13 +1,14 @@
 //! Sandboxes that `kennel serve` makes ahead of their functions: a claimed one has every wall of one that was made for
 //! its function, belongs to it alone, and those that wait are bounded, watched and removed.
 //!
-//! Needs root and a Python; some tests a C compiler, Node.js, Go, unshare(1) and nsenter(1). Says so where it skips.
+//! Needs root and a Python; some tests a C compiler, Node.js, a JDK, Go, unshare(1) and nsenter(1). Says so where it skips.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 #[path = "../common/mod.rs"]
 mod common;
 mod held;
+mod java;
 mod launcher;
 mod owned;
 mod waiting;

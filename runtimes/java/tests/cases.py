@@ -1,4 +1,7 @@
-"""The Java bootstrap's cases, one process of it each, on every JVM found. `cases.py [PART_OF_A_NAME]` runs some."""
+"""The Java bootstrap's cases, one process of it each, on every JVM found: started for the function, and ("+") ahead.
+
+`cases.py [PART_OF_A_NAME]` runs some.
+"""
 
 import atexit
 import glob
@@ -43,11 +46,14 @@ class Bootstrap(FakeRuntime):
     """The bootstrap on `java` as Kennel starts it."""
 
     java = None
+    ahead = False  # every case with a start ahead of time
 
-    def __init__(self, handler, task=TASK, memory=512, runtime_dir=DIST, java=None, **kwargs):
-        launch = os.path.join(runtime_dir, "launch")
-        super().__init__(["bash", launch, java or Bootstrap.java, str(memory)], task, handler, memory=memory,
-                         runtime_dir=runtime_dir, timeout=20, **kwargs)
+    def __init__(self, handler, task=TASK, memory=512, runtime_dir=DIST, java=None, stands_in=None, **kwargs):
+        argv = ["bash", os.path.join(runtime_dir, "launch"), java or Bootstrap.java, str(memory)]
+        kwargs.setdefault("preboot", Bootstrap.ahead and "claimed")
+        if kwargs["preboot"]:  # in a sandbox the process waits at /var/task, where the function will be
+            argv = ["env", "LAMBDA_TASK_ROOT=" + (stands_in or task)] + argv
+        super().__init__(argv, task, handler, memory=memory, runtime_dir=runtime_dir, timeout=20, **kwargs)
 
 
 def equal(actual, wanted, what=""):
@@ -154,7 +160,7 @@ def interrupted():
 
 def over_tcp():
     """Without the launcher: a socket of the JVM's own."""
-    rt = Bootstrap(M + "number")
+    rt = Bootstrap(M + "number", preboot=False)
     rt.argv = [Bootstrap.java, "-cp", os.path.join(DIST, "bootstrap.jar"), "kennel.runtime.Main"]
     with rt:
         equal([rt.invoke(n).json() for n in range(3)], [1, 2, 3])
@@ -288,7 +294,7 @@ def environment():
 
 
 def process():
-    with Bootstrap(M + "process", memory=512, env={"LC_CTYPE": "C.UTF-8"}) as rt:
+    with Bootstrap(M + "process", memory=512, preboot=False, env={"LC_CTYPE": "C.UTF-8"}) as rt:
         told = rt.invoke({}, trace="Root=1-b").json()
         heap = told.pop("heap")
         assert 380 <= heap <= 512, heap
@@ -305,7 +311,7 @@ def heap_sizes():
 
 
 def tool_options():
-    with Bootstrap(M + "process", env={"JAVA_TOOL_OPTIONS": "-Xmx99m -XX:+UseParallelGC"}) as rt:
+    with Bootstrap(M + "process", preboot=False, env={"JAVA_TOOL_OPTIONS": "-Xmx99m -XX:+UseParallelGC"}) as rt:
         heap = rt.invoke({}).json()["heap"]
         assert 80 <= heap <= 99, heap
         holds(rt.log(), "Picked up JAVA_TOOL_OPTIONS: -Xmx99m")
@@ -335,7 +341,7 @@ def depth():
 
 def no_archive():
     """A bootstrap folder without class-data archives, or with those of another JVM, serves the same."""
-    bare = os.path.join(WORK, "bare%d" % version(Bootstrap.java))
+    bare = os.path.join(tempfile.mkdtemp(dir=WORK), "bare")
     shutil.copytree(DIST, bare)
     own = bare + "/cds" + os.path.dirname(os.path.dirname(Bootstrap.java)) + "/bootstrap.jsa"
     others = [path for path in glob.glob(bare + "/cds/**/*.jsa", recursive=True) if path != own]
@@ -347,6 +353,97 @@ def no_archive():
     shutil.rmtree(bare + "/cds", True)
     _, log = alone(M + "number", 1, 2, runtime_dir=bare)
     equal(log, "")
+
+
+# --- a start ahead of time --------------------------------------------------------------------------------------
+
+OUTSIDE = {"MARK": "m \u00e4", "EMPTY": "", "PATH": "/bin:/usr/bin", "AWS_LAMBDA_FUNCTION_NAME": "other",
+           "KENNEL_SECRET": "x"}
+
+
+def outside(**kwargs):
+    with Bootstrap("shop.Outside::environment", env=OUTSIDE, **kwargs) as rt:
+        if kwargs["preboot"] is True:
+            rt.claim({"LATE": "1"})
+        told = rt.invoke({}).json()
+        equal(rt.log(), "")
+        for name in ("AWS_LAMBDA_RUNTIME_API", "LAMBDA_RUNTIME_DIR"):  # of this one run
+            for part in ("own", "child", "edited"):
+                del told[part][name]
+        return told
+
+
+def ahead_environment():
+    """To the last variable what a process finds that was started for the function, and so do its children."""
+    booted, claimed = outside(preboot=False), outside(preboot=True)
+    for part in ("own", "child", "edited"):
+        equal(claimed[part].pop("LATE"), "1", part)
+    equal(claimed, booted)
+    equal((claimed["own"]["MARK"], claimed["own"]["EMPTY"], claimed["edited"]["ADDED"]), ("m \u00e4", "", "1"))
+    equal(claimed["own"]["AWS_LAMBDA_FUNCTION_NAME"], "other")
+    equal(claimed["one by one"], "m \u00e4nullnull")
+
+
+def ahead_folder():
+    with Bootstrap("shop.Outside::folder", preboot=True, stands_in=EMPTY) as rt:
+        rt.claim()
+        told = rt.invoke({}).json()
+        equal((told["near"], told["child"]), (True, TASK))
+    with Bootstrap("shop.Outside::folder", preboot=True) as rt:
+        rt.claim()
+        equal(rt.invoke({}).json(), {"near": True, "nio": True, "absolute": TASK + "/x", "user.dir": TASK,
+                                     "child": TASK})
+
+
+def ahead_waits():
+    """It asks once, says nothing, and asks for its first event over the same connection."""
+    with Bootstrap(M + "number", preboot=True) as rt:
+        assert rt.claim_waiting.wait(20), rt.log()
+        time.sleep(0.3)
+        equal((rt.returncode, rt.log(), rt.requests), (None, "", [("GET", "/kennel/claim")]))
+        rt.claim()
+        equal(rt.invoke(1).json(), 2)
+        equal(rt.requests[1], ("GET", "/2018-06-01/runtime/invocation/next"))
+        equal(rt.log(), "")
+
+
+def ahead_refused():
+    for answer, why in (((409, b"{}"), "the claim was answered with status 409"), ((200, b"[]"), "expected an object"),
+                        ((200, b"{}"), "has no environment")):
+        with Bootstrap(M + "number", preboot=True) as rt:
+            rt.claim_answer = answer
+            rt.claim()
+            equal((rt.take().kind, rt.returncode), ("exit", 1))
+            holds(rt.log(), "kennel: no start ahead of time: ", why)
+
+
+def ahead_without_library():
+    """Where no C compiler was there for `build`, nothing waits, and all else is as ever."""
+    bare = os.path.join(tempfile.mkdtemp(dir=WORK), "bare")
+    shutil.copytree(DIST, bare)
+    os.remove(bare + "/ahead.so")
+    with Bootstrap(M + "number", preboot=True, runtime_dir=bare) as rt:
+        equal((rt.take().kind, rt.returncode), ("exit", 1))
+        holds(rt.log(), "ahead.so")
+    alone(M + "number", 1, 2, runtime_dir=bare, preboot=False)
+
+
+def ahead_sizes():
+    """As many variables as fit in AWS's 4 KB, and one large one."""
+    many = {"A%03X" % n: "" for n in range(1020)}
+    with Bootstrap("shop.Outside::environment", preboot=True) as rt:
+        rt.claim(dict(many, LARGE="x" * 100000))
+        told = rt.invoke({}).json()
+        for part in ("own", "child", "edited"):
+            equal(len([name for name in told[part] if name in many]), 1020)
+            equal(len(told[part]["LARGE"]), 100000)
+
+
+def ahead_log_settings():
+    with Bootstrap(F + "Logging", preboot=True) as rt:
+        rt.claim({"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "INFO"})
+        rt.invoke("x")
+        equal(json.loads(rt.log().splitlines()[0])["level"], "UNDEFINED")
 
 
 def own_namespace(script, *arguments):
@@ -369,7 +466,7 @@ def archive_used():
     script = """mount -t tmpfs tmpfs /mnt; mkdir /mnt/runtime; mount --bind "$1" /mnt/runtime
         mount -t tmpfs tmpfs /var; mkdir /var/runtime; mount --bind /mnt/runtime /var/runtime
         shift; exec "$@" """
-    rt = Bootstrap(M + "number", runtime_dir="/var/runtime",
+    rt = Bootstrap(M + "number", runtime_dir="/var/runtime", preboot=False,
                    env={"JAVA_TOOL_OPTIONS": "-Xlog:class+load:file=" + WORK + "/loaded.txt"})
     rt.argv = own_namespace(script, DIST, *rt.argv)
     with rt:
@@ -397,7 +494,7 @@ def log4j():
 
 
 def custom_serializer():
-    package = os.path.join(WORK, "custom%d" % version(Bootstrap.java))
+    package = os.path.join(tempfile.mkdtemp(dir=WORK), "custom")
     shutil.copytree(aws_package(), package)
     os.makedirs(package + "/META-INF/services")
     with open(package + "/META-INF/services/com.amazonaws.services.lambda.runtime.CustomPojoSerializer", "w") as f:
@@ -612,11 +709,22 @@ CASES = [
     ("archive is used", archive_used),
     ("layer", layer),
 
+    # a start ahead of time
+    ("ahead: environment", ahead_environment),
+    ("ahead: working directory", ahead_folder),
+    ("ahead: waits", ahead_waits),
+    ("ahead: no function comes", ahead_refused),
+    ("ahead: without its library", ahead_without_library),
+    ("ahead: sizes", ahead_sizes),
+    ("ahead: log settings", ahead_log_settings),
+
     # with AWS's own jars
     ("package's own core", own_core),
     ("log4j2 appender", log4j),
     ("CustomPojoSerializer", custom_serializer),
 ] + [("event: " + name, aws_event, name) for name in EVENTS]
+
+FULL_BOOT = [over_tcp, process, tool_options, archive_used, own_core]
 
 
 # --- preparation ------------------------------------------------------------------------------------------------
@@ -717,15 +825,19 @@ def main():
         if CACHE and java.startswith(os.path.realpath(CACHE)) and not wanted:
             # What JSON becomes does not depend on the JVM; how handlers are loaded, fail and end does.
             cases = [case for case in cases if case[1] not in (result, text, unreadable)]
+        # What needs a start of its own is told of once.
+        ahead = [case for case in cases if case[1] not in FULL_BOOT and not case[0].startswith(("ahead: ", "event: "))]
         atexit.register(close_shared)
-        with ThreadPoolExecutor(2) as pool:
-            for case, (outcome, why) in zip(cases, pool.map(run, cases)):
-                passed += outcome == "passed"
-                failed += outcome == "FAILED"
-                skipped += outcome == "skipped"
-                if outcome != "passed":
-                    print("%s: Java %d, %s: %s" % (outcome, number, case[0], why))
-        close_shared()
+        for label, cases in (("", cases), ("+", ahead)):
+            Bootstrap.ahead = label and "claimed"
+            with ThreadPoolExecutor(2) as pool:
+                for case, (outcome, why) in zip(cases, pool.map(run, cases)):
+                    passed += outcome == "passed"
+                    failed += outcome == "FAILED"
+                    skipped += outcome == "skipped"
+                    if outcome != "passed":
+                        print("%s: Java %d%s, %s: %s" % (outcome, number, label, case[0], why))
+            close_shared()
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     sys.exit(1 if failed or not passed else 0)
 

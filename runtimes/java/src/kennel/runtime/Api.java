@@ -86,6 +86,16 @@ final class Api {
         }
     }
 
+    /** Waits, however long it takes, until a function wants this process; the environment that it then has, as JSON. */
+    String claim() throws IOException {
+        out.write(new Output().ascii("GET /kennel/claim HTTP/1.1\r\nHost: runtime\r\n\r\n").exact());
+        byte[] body = read();
+        if (status != 200) {
+            throw new IOException("the claim was answered with status " + status);
+        }
+        return new String(body, StandardCharsets.UTF_8);
+    }
+
     Invocation next() throws IOException {
         try {
             out.write(new Output().ascii("GET " + PREFIX + "invocation/next HTTP/1.1\r\nHost: runtime\r\n\r\n").exact());

@@ -11,13 +11,21 @@ import java.io.IOException;
  * path or {@code String.format}: each of them loads dozens of classes, and class loading is the cold start.
  */
 public final class Main {
-    private static final String TRACE_PROPERTY = "com.amazonaws.xray.traceHeader"; // what the X-Ray SDK reads
+    static final String TRACE_PROPERTY = "com.amazonaws.xray.traceHeader"; // what the X-Ray SDK reads
 
     private Main() {
     }
 
     public static void main(String[] args) throws IOException {
         Api api = Api.connect();
+        if (System.clearProperty("kennel.ahead") != null) {
+            try {
+                Ahead.claim(api);
+            } catch (Throwable t) { // whoever wanted it starts another
+                System.err.println("kennel: no start ahead of time: " + t);
+                System.exit(1);
+            }
+        }
         Log log = Log.fromEnvironment();
         String name = System.getenv("_HANDLER");
         String taskRoot = orElse(System.getenv("LAMBDA_TASK_ROOT"), System.getProperty("user.dir"));
