@@ -8,6 +8,7 @@
 pub mod confine;
 mod door;
 pub mod protocol;
+mod reserve;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

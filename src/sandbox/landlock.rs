@@ -45,32 +45,44 @@ impl Right {
     }
 }
 
-/// Restricts the calling process, and all that it starts, to `rules`. A path that does not exist grants nothing.
-///
-/// # Errors
-/// What the kernel refused. Absence of Landlock is no error but [`Enforced::No`].
-pub fn restrict<'a>(
-    rules: impl IntoIterator<Item = (&'a Path, Right)>,
-) -> Result<Enforced, RulesetError> {
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V5))?
-        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
-        .create()?;
-    for (path, right) in rules {
-        ruleset = add(ruleset, path, right)?;
-    }
-    let status = ruleset.no_new_privs(false).restrict_self()?;
-    Ok(match status.ruleset {
-        RulesetStatus::NotEnforced => Enforced::No,
-        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Enforced::Yes,
-    })
-}
+/// Rules that hold for nobody yet.
+pub struct Rules(RulesetCreated);
 
-fn add(ruleset: RulesetCreated, path: &Path, right: Right) -> Result<RulesetCreated, RulesetError> {
-    let Ok(fd) = PathFd::new(path) else { return Ok(ruleset) };
-    let fd: PathBeneath<PathFd> = PathBeneath::new(fd, right.access());
-    ruleset.add_rule(fd)
+impl Rules {
+    /// No rule so far: nothing would be allowed.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn new() -> Result<Self, RulesetError> {
+        Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(ABI::V5))?
+            .scope(Scope::AbstractUnixSocket | Scope::Signal)?
+            .create()
+            .map(Self)
+    }
+
+    /// Allows `right` beneath `path`. One that does not exist grants nothing.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn allow(self, path: &Path, right: Right) -> Result<Self, RulesetError> {
+        let Ok(fd) = PathFd::new(path) else { return Ok(self) };
+        let fd: PathBeneath<PathFd> = PathBeneath::new(fd, right.access());
+        self.0.add_rule(fd).map(Self)
+    }
+
+    /// Restricts the calling process, and all that it starts.
+    ///
+    /// # Errors
+    /// What the kernel refused. Absence of Landlock is no error but [`Enforced::No`].
+    pub fn restrict(self) -> Result<Enforced, RulesetError> {
+        let status = self.0.no_new_privs(false).restrict_self()?;
+        Ok(match status.ruleset {
+            RulesetStatus::NotEnforced => Enforced::No,
+            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Enforced::Yes,
+        })
+    }
 }
 
 /// Landlock's version in this kernel; 0 where there is none.

@@ -2,12 +2,12 @@
 //!
 //! # Theory of operation
 //!
-//! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It makes the control
-//! groups and the `/tmp` image, then a child in new pid, mount, network, IPC and UTS namespaces by clone3(2), in the
-//! v2 cgroup from its first instruction. The child is pid 1 inside: the *init*. It builds the root, binds the
-//! sockets of the Runtime API, gives up every privilege (see `stages.rs`, a list in order), and forks the *program*, which
-//! execs. Init then only reaps; when the program ends it writes its status to a pipe and exits, and the kernel
-//! kills whatever else lives in the pid namespace.
+//! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It begins the `/tmp`
+//! image, then makes a child in new pid, mount, IPC and UTS namespaces by clone3(2), in the v2 cgroup from its first
+//! instruction; and while that makes its network namespace, the control groups, for which the child waits. The child is
+//! pid 1 inside: the *init*. It builds the root, binds the sockets of the Runtime API, gives up every privilege (see
+//! `stages.rs`, a list in order), and starts the *program*, which execs. Init then only reaps; when the program ends it
+//! writes its status to a pipe and exits, and the kernel kills whatever else lives in the pid namespace.
 //!
 //! Users. Root's launcher builds everything as the host's root and enters the user namespace last. So the mount,
 //! network, pid, IPC and UTS namespaces belong to the host's user namespace, and even a process that gained every
@@ -16,9 +16,9 @@
 //! because init is the last process of its namespace to go. Without root the user namespace must come
 //! first, the outside uid is the caller's own, and `own-uid` counts as degraded.
 //!
-//! Pipes. *report*: a seqpacket socket on which init says `ready` with the descriptors it made, or what failed; its
-//! end-of-file means that exec happened. *status*: eight bytes of how the program ended. *log*: 1 and 2 of the
-//! program. Who waits for whom: the launcher for init (pidfd), init for everything else.
+//! Pipes. *report*: a seqpacket socket on which init gets its way into the groups, and says `ready` with the descriptors
+//! it made, or what failed; its end-of-file means that exec happened. *status*: eight bytes of how the program ended.
+//! *log*: 1 and 2 of the program. Who waits for whom: the launcher for init (pidfd), init for everything else.
 //!
 //! Held. A sandbox can be made before it is known what runs in it: the program's process then waits at its last step,
 //! and the report socket stays open for the one message that says what to exec (`held.rs`).
@@ -166,6 +166,14 @@ pub const SCRATCH_FOLDER: &str = "/var/tmp";
 #[derive(Debug)]
 pub struct Prepared {
     tmp: Option<InTheMaking>,
+    tmp_mib: u32,
+}
+
+impl Prepared {
+    /// Whether this can become a sandbox of `spec`: its `/tmp` is of that size, on disk, and did not fail.
+    pub fn fits(&self, spec: &SandboxSpec) -> bool {
+        self.tmp_mib == spec.tmp_mib && self.tmp.as_ref().is_some_and(|tmp| !tmp.has_failed())
+    }
 }
 
 /// Checks what the host must give, and begins to make `/tmp`. The calling process must be single-threaded.
@@ -180,7 +188,7 @@ pub fn prepare(spec: &SandboxSpec) -> Result<Prepared, LaunchError> {
     if sys::landlock_abi() == 0 && !spec.allows(Degradable::Landlock) {
         return Err(LaunchError::NoLandlock);
     }
-    Ok(Prepared { tmp: start_tmp(spec, root)? })
+    Ok(Prepared { tmp: start_tmp(spec, root)?, tmp_mib: spec.tmp_mib })
 }
 
 /// Makes a sandbox and starts its program.
@@ -197,8 +205,39 @@ pub fn launch(
     id: u32,
 ) -> Result<Sandbox, LaunchError> {
     let root = sys::process::is_root();
-    let Prepared { tmp } = prepared;
-    let group = Group::create(layout, id, &spec.limits, &spec.allow_degraded)?;
+    let tmp = prepared.tmp;
+    let mut group = Group::begin(layout, id, &spec.allow_degraded)?;
+    let process = |source: io::Error| LaunchError::Process { source };
+    let (report, report_inside) = sys::socket::seqpacket_pair().map_err(process)?;
+    let (status, status_inside) = pipe().map_err(process)?;
+    let (log, log_inside) = match spec.stdio {
+        Stdio::Inherit => (None, None),
+        Stdio::Log => pipe().map(|(r, w)| (Some(r), Some(w))).map_err(process)?,
+    };
+    let inside = stages::Inside {
+        spec,
+        root,
+        outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        tmp: tmp.as_ref(),
+        report: Some(report_inside),
+        status: Some(status_inside),
+        log: log_inside,
+    };
+    // SAFETY is the wrapper's: this process has one thread.
+    let cloned = clone(root, group.v2_folder()).map_err(process)?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => stages::run(inside),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(inside);
+    // While the first process makes its network namespace.
+    if let Err(error) = group.complete(layout, &spec.limits, &spec.allow_degraded) {
+        let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = sys::process::wait4(pid);
+        return Err(error.into());
+    }
+    // Where this fails the first process is dead, which `await_exec` finds out.
+    let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &group.ways_in());
     let mut degraded = group.degraded.clone();
     if tmp.is_none() {
         degraded.push(Degradable::TmpQuota);
@@ -209,30 +248,6 @@ pub fn launch(
     if sys::landlock_abi() == 0 {
         degraded.push(Degradable::Landlock);
     }
-    let process = |source: io::Error| LaunchError::Process { source };
-    let (report, report_inside) = sys::socket::seqpacket_pair().map_err(process)?;
-    let (status, status_inside) = pipe().map_err(process)?;
-    let (log, log_inside) = match spec.stdio {
-        Stdio::Inherit => (None, None),
-        Stdio::Log => pipe().map(|(r, w)| (Some(r), Some(w))).map_err(process)?,
-    };
-    let inside = stages::Inside {
-        spec,
-        group: &group,
-        root,
-        outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
-        tmp: tmp.as_ref(),
-        report: Some(report_inside),
-        status: Some(status_inside),
-        log: log_inside,
-    };
-    // SAFETY is the wrapper's: this process has one thread.
-    let cloned = clone(root, spec.network, group.v2_folder()).map_err(process)?;
-    let (pid, pidfd) = match cloned {
-        Cloned::Child => stages::run(inside),
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    drop(inside);
     let files = group.open_files();
     let mut sandbox = Sandbox {
         pid,
@@ -291,12 +306,9 @@ fn start_tmp(spec: &SandboxSpec, root: bool) -> Result<Option<InTheMaking>, Laun
     }
 }
 
-fn clone(root: bool, network: Network, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+fn clone(root: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut flags =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if network == Network::Loopback {
-        flags |= libc::CLONE_NEWNET;
-    }
     if !root {
         flags |= libc::CLONE_NEWUSER;
     }

@@ -7,23 +7,23 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use ::landlock::RulesetError;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::landlock::{self, Enforced, Right};
+use super::landlock::{Enforced, Right, Rules};
 use super::rootfs::{self, DeviceNodes, Failed, Tmp};
 use super::scratch::InTheMaking;
 use super::spec::{Degradable, Doors, Network, SandboxSpec};
 use super::{
-    ATTACHABLE, Group, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT,
-    RUNTIME_SOCKET, capabilities, held, init, seccomp,
+    ATTACHABLE, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT, RUNTIME_SOCKET,
+    capabilities, cgroup, held, init, seccomp,
 };
 use crate::sys;
 
 /// What goes into the child.
 pub struct Inside<'a> {
     pub spec: &'a SandboxSpec,
-    pub group: &'a Group,
     /// Whether the launcher is the host's root.
     pub root: bool,
     /// The launcher's own ids, for the map of a sandbox made without root.
@@ -99,7 +99,7 @@ impl<T> Stage<T> for Result<T, Failed> {
 
 /// The recipe. Ends in init's loop; only failures come back.
 fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
-    let Inside { spec, group, root, tmp, .. } = *inside;
+    let Inside { spec, root, tmp, .. } = *inside;
     let _ = sys::process::set_name(c"kennel-init");
     // Whatever becomes of the launcher, this process and so the namespace end with it. Set again after
     // the change of credentials, which clears it.
@@ -107,8 +107,14 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::setsid().map_err(|e| failed("setsid", e)).stage("session")?;
 
+    // Half a millisecond, in which the launcher makes the groups.
+    if spec.network == Network::Loopback {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|e| failed("unshare", e))
+            .stage("network namespace")?;
+    }
     // Before any user namespace: the host's root is not root there, and v1 refuses the write.
-    group.enter().map_err(|e| failed("tasks", e)).stage("cgroup")?;
+    enter_groups(inside.report.as_ref()).stage("cgroup")?;
 
     // Without root the user namespace came with clone3 and must have its map before anything can be mounted.
     // /proc is still the host's: its "self" names this process, and by its pid on the host.
@@ -147,6 +153,11 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     }
     let listeners = open_doors(spec.doors).stage("runtime api")?;
     rootfs::seal().stage("rootfs")?;
+    // While /tmp is made, all but the rules beneath it.
+    let rules = Rules::new().map_err(refused).stage("landlock")?;
+    let (late, early) =
+        path_rules(spec).into_iter().partition(|(path, _)| path.starts_with("/tmp"));
+    let rules = allow(rules, early).stage("landlock")?;
     let tmp = tmp.map_or(Tmp::Tmpfs(spec.tmp_mib), Tmp::InTheMaking);
     rootfs::mount_tmp(&tmp, &in_tmp).stage("tmp")?;
     drop(in_tmp);
@@ -174,7 +185,7 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     sys::process::set_dumpable(false).map_err(|e| failed("dumpable", e)).stage("capabilities")?;
     die_with_parent().stage("parent death")?;
     nix::sys::prctl::set_no_new_privs().map_err(|e| failed("prctl", e)).stage("no_new_privs")?;
-    restrict_paths(spec).stage("landlock")?;
+    restrict_paths(spec, rules, late).stage("landlock")?;
     std::env::set_current_dir(&spec.cwd)
         .map_err(|e| failed(&spec.cwd.display().to_string(), e))
         .stage("working directory")?;
@@ -188,19 +199,29 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
 
     // The last layer, on init as well: from here on only what the policy allows.
     seccomp::install().map_err(|e| failed("seccomp", e)).stage("seccomp")?;
-    let program =
-        sys::process::fork_single_threaded().map_err(|e| failed("fork", e)).stage("fork")?;
     let (report, log) = (inside.report.take(), inside.log.take());
-    match program {
-        None => exec(spec, report, log),
-        Some(pid) => {
-            let _ = oom_score.write_all(b"0");
-            // Init shares the sandbox's uid: what the launcher had open, and what its caller had, must not be in it.
-            match inside.status.take().map(sys::process::keep_only) {
-                Some(Ok(status)) => init::reap(pid, &status),
-                _ => sys::process::exit_now(1),
-            }
-        }
+    let start = || exec(spec, report.as_ref(), log.as_ref());
+    let program = match spec.ahead {
+        // Of what is made ahead nobody knows how long it is until it execs.
+        true => sys::process::fork_single_threaded().map(|pid| pid.unwrap_or_else(start)),
+        false => sys::process::start_single_threaded(start),
+    };
+    let program = program.map_err(|e| failed("fork", e)).stage("fork")?;
+    let _ = oom_score.write_all(b"0");
+    // Init shares the sandbox's uid: what the launcher had open, and what its caller had, must not be in it.
+    match inside.status.take().map(sys::process::keep_only) {
+        Some(Ok(status)) => init::reap(program, &status),
+        _ => sys::process::exit_now(1),
+    }
+}
+
+/// Waits for the launcher's groups and enters them.
+fn enter_groups(launcher: Option<&OwnedFd>) -> Result<(), Failed> {
+    let Some(launcher) = launcher else { return Ok(()) };
+    match sys::socket::recv_with_fds(launcher.as_fd(), &mut [0]) {
+        Ok((1, ways_in)) => cgroup::enter(ways_in).map_err(|e| failed("tasks", e)),
+        Ok(_) => Err(failed("groups", io::Error::from_raw_os_error(libc::EPIPE))),
+        Err(error) => Err(failed("groups", error)),
     }
 }
 
@@ -275,7 +296,7 @@ fn set_rlimits() -> Result<(), Failed> {
     Ok(())
 }
 
-fn restrict_paths(spec: &SandboxSpec) -> Result<(), Failed> {
+fn path_rules(spec: &SandboxSpec) -> Vec<(&Path, Right)> {
     let mut rules = vec![
         (Path::new("/"), Right::List),
         (Path::new("/usr"), Right::ReadExecute),
@@ -300,18 +321,36 @@ fn restrict_paths(spec: &SandboxSpec) -> Result<(), Failed> {
             ATTACHABLE.iter().filter_map(|f| Some((Path::new(f).parent()?, Right::ReadExecute))),
         );
     }
-    match landlock::restrict(rules) {
-        Ok(Enforced::Yes) => Ok(()),
-        Ok(Enforced::No) if spec.allows(Degradable::Landlock) => Ok(()),
-        Ok(Enforced::No) => Err(failed("kernel", io::Error::from_raw_os_error(libc::ENOSYS))),
-        Err(error) => Err(failed(&error.to_string(), io::Error::from_raw_os_error(libc::EINVAL))),
+    rules
+}
+
+fn refused(error: RulesetError) -> Failed {
+    failed(&error.to_string(), io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn allow(rules: Rules, more: Vec<(&Path, Right)>) -> Result<Rules, Failed> {
+    more.into_iter()
+        .try_fold(rules, |rules, (path, right)| rules.allow(path, right))
+        .map_err(refused)
+}
+
+fn restrict_paths(
+    spec: &SandboxSpec,
+    rules: Rules,
+    late: Vec<(&Path, Right)>,
+) -> Result<(), Failed> {
+    match allow(rules, late)?.restrict().map_err(refused)? {
+        Enforced::No if !spec.allows(Degradable::Landlock) => {
+            Err(failed("kernel", io::Error::from_raw_os_error(libc::ENOSYS)))
+        }
+        Enforced::Yes | Enforced::No => Ok(()),
     }
 }
 
 /// The program's side of the fork: descriptors, then exec. Reports what exec refused and exits as a shell would.
-fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! {
+fn exec(spec: &SandboxSpec, report: Option<&OwnedFd>, log: Option<&OwnedFd>) -> ! {
     let fail = |program: &str, errno: i32| -> ! {
-        if let Some(report) = &report {
+        if let Some(report) = report {
             let _ = Report::ExecFailed { program: program.into(), errno }.send(report, &[]);
         }
         sys::process::exit_now(if errno == libc::ENOENT { 127 } else { 126 })
@@ -322,8 +361,8 @@ fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! 
             Err(error) => fail("/dev/null", error.raw_os_error().unwrap_or(libc::EIO)),
         };
         let done = nix::unistd::dup2_stdin(&null)
-            .and_then(|()| nix::unistd::dup2_stdout(&log))
-            .and_then(|()| nix::unistd::dup2_stderr(&log));
+            .and_then(|()| nix::unistd::dup2_stdout(log))
+            .and_then(|()| nix::unistd::dup2_stderr(log));
         if let Err(errno) = done {
             fail("stdio", errno as i32);
         }
@@ -333,7 +372,7 @@ fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! 
         fail("close_range", error.raw_os_error().unwrap_or(libc::EIO));
     }
     let failed = |stage: &str, Failed { what, source }: Failed| -> ! {
-        if let Some(report) = &report {
+        if let Some(report) = report {
             let errno = source.raw_os_error().unwrap_or(libc::EIO);
             let _ = Report::Failed { stage: stage.into(), what, errno }.send(report, &[]);
         }
@@ -345,7 +384,7 @@ fn exec(spec: &SandboxSpec, report: Option<OwnedFd>, log: Option<OwnedFd>) -> ! 
         failed("rlimits", error);
     }
     sys::process::reset_signals();
-    let told = match (spec.held, &report) {
+    let told = match (spec.held, report) {
         (true, Some(report)) => match held::wait(report, &spec.cwd) {
             Ok(start) => start,
             Err(error) => failed("held", error),

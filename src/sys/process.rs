@@ -382,6 +382,33 @@ pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
     unsafe { fork() }
 }
 
+/// Starts `child` in a process that borrows this one's memory, on a stack of its own, until it execs or ends.
+///
+/// As vfork(2): this process stands still meanwhile, and nothing is copied only to be thrown away at the exec. What the
+/// child allocates or changes in memory stays; descriptors, signal actions and the rest of the process are its own.
+///
+/// # Errors
+/// clone(2)'s; `EDEADLK` when there is more than one thread.
+pub fn start_single_threaded<F: FnOnce() -> libc::c_int>(child: F) -> io::Result<libc::pid_t> {
+    const STACK_BYTES: usize = 256 << 10; // only what is touched gets memory
+    extern "C" fn run<F: FnOnce() -> libc::c_int>(child: *mut libc::c_void) -> libc::c_int {
+        let child: *mut Option<F> = child.cast();
+        // SAFETY: the pointer is to the local of `start_single_threaded`, which waits in clone until we are done.
+        let child = unsafe { &mut *child }.take();
+        child.map_or(1, |child| child())
+    }
+    require_single_thread()?;
+    let mut stack: Vec<std::mem::MaybeUninit<u128>> =
+        Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let mut child = Some(child);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: CLONE_VFORK keeps this thread, the only one, in the kernel until the child has exec'd or ended, so the
+    // child alone uses this memory, and `stack` and `child` outlive its use of them. The stack's top is aligned to 16.
+    let pid = unsafe { libc::clone(run::<F>, top.cast(), flags, (&raw mut child).cast()) };
+    check(pid.into()).map(|_| pid)
+}
+
 fn require_single_thread() -> io::Result<()> {
     // A folder's link count is 2 and one more for each subfolder; /proc/self/task has one for each thread.
     let metadata = std::fs::metadata("/proc/self/task")?;

@@ -15,6 +15,7 @@
 mod v1;
 mod v2;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -69,6 +70,7 @@ pub struct Layout {
 /// One sandbox's groups, from creation to removal.
 #[derive(Debug)]
 pub struct Group {
+    name: String,
     folders: Vec<PathBuf>,
     v1: [Option<PathBuf>; 3],
     v2: Option<PathBuf>,
@@ -227,34 +229,34 @@ impl Layout {
 
     /// Removes groups that a killed Kennel left behind: those named after a process that is gone.
     ///
-    /// Their processes died with their launcher; anything left is killed.
+    /// Their processes died with their launcher; anything left is killed. Of a sandbox's groups the first that is made
+    /// is the last that is removed, so only the trees where that one can be are read; and a process that has a thousand
+    /// sandboxes is looked at once.
     pub fn sweep(&self) {
-        let bases = self
-            .v1
-            .iter()
-            .flatten()
-            .chain(&self.v1_cpuacct)
-            .chain(&self.v1_freezer)
-            .chain(&self.v2);
-        for base in bases {
-            let Ok(entries) = fs::read_dir(base) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let Some(pid) = name.to_str().and_then(|n| n.strip_prefix(GROUP_PREFIX)) else {
+        let v1 = self.v1.iter().flatten().chain(&self.v1_cpuacct).chain(&self.v1_freezer);
+        let bases: Vec<&PathBuf> = self.v2.iter().chain(v1.clone()).collect();
+        let mut alive: HashMap<String, bool> = HashMap::new();
+        for first in self.v2.iter().chain(v1.take(1)) {
+            let Ok(entries) = fs::read_dir(first) else { continue };
+            for name in entries.flatten().map(|entry| entry.file_name()) {
+                let Some(pid) = name.to_str().and_then(owner) else { continue };
+                let is_alive = alive.entry(pid.to_owned()).or_insert_with(|| is_kennel(pid));
+                if *is_alive {
                     continue;
-                };
-                let Some(pid) =
-                    pid.split('-').next().filter(|p| p.bytes().all(|b| b.is_ascii_digit()))
-                else {
-                    continue;
-                };
-                if !is_kennel(pid) {
-                    let _ = fs::write(entry.path().join("cgroup.kill"), "1");
-                    let _ = fs::remove_dir(entry.path());
+                }
+                for base in bases.iter().rev() {
+                    let _ = fs::write(base.join(&name).join("cgroup.kill"), "1");
+                    let _ = fs::remove_dir(base.join(&name));
                 }
             }
         }
     }
+}
+
+/// The pid in the name of a sandbox's group.
+fn owner(name: &str) -> Option<&str> {
+    let pid = name.strip_prefix(GROUP_PREFIX)?.split('-').next()?;
+    pid.bytes().all(|b| b.is_ascii_digit()).then_some(pid)
 }
 
 /// Whether a live process of Kennel's has this pid; one that ended and was not reaped is none.
@@ -268,21 +270,13 @@ fn is_kennel(pid: &str) -> bool {
 const GROUP_PREFIX: &str = "kennel-";
 
 impl Group {
-    /// Makes a sandbox's groups with their limits. CPU is unlimited until [`ControlFiles::set_cpu`]: the sandbox's
-    /// own construction must not be throttled by the function's share.
+    /// Makes the one group that a sandbox's first process must be made in: that of the v2 tree.
     ///
     /// # Errors
-    /// What could not be made or written; [`CgroupError::NotDelegated`] for a controller that the host lacks and
-    /// `allowed` does not name.
-    pub fn create(
-        layout: &Layout,
-        id: u32,
-        limits: &Limits,
-        allowed: &[Degradable],
-    ) -> Result<Self, CgroupError> {
-        let name = format!("{GROUP_PREFIX}{}-{id}", std::process::id());
-        let mut degraded = Vec::new();
+    /// What could not be made, where it is needed and `allowed` does not name what goes with it.
+    pub fn begin(layout: &Layout, id: u32, allowed: &[Degradable]) -> Result<Self, CgroupError> {
         let mut group = Self {
+            name: format!("{GROUP_PREFIX}{}-{id}", std::process::id()),
             folders: Vec::new(),
             v1: [None, None, None],
             v2: None,
@@ -290,55 +284,78 @@ impl Group {
             enter: Vec::new(),
             degraded: Vec::new(),
         };
-        // What cannot be had is an error, or degraded where the caller allowed that.
-        let mut give_up = |degradable, error| match allowed.contains(&degradable) {
-            true => {
-                degraded.push(degradable);
-                Ok(())
+        let Some(base) = &layout.v2 else { return Ok(group) };
+        let folder = base.join(&group.name);
+        match create_folder(&folder) {
+            Ok(()) => {
+                group.folders.push(folder.clone());
+                group.v2_folder = Some(open_folder(&folder)?);
+                group.v2 = Some(folder);
             }
-            false => Err(error),
-        };
-        for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
-            match &layout.v1[index] {
-                // A host may mount cpu and pids together; the same folder is then made once.
-                Some(base) => match group.add_v1(base.join(&name)) {
-                    Ok(folder) => group.v1[index] = Some(folder),
-                    Err(error) => give_up(degradable, error)?,
-                },
-                None if layout.v2_has[index] => {}
-                None => give_up(degradable, CgroupError::NotDelegated { controller })?,
-            }
-        }
-        if let Some(base) = &layout.v2 {
-            let folder = base.join(&name);
-            match create_folder(&folder) {
-                Ok(()) => {
-                    group.folders.push(folder.clone());
-                    group.v2_folder = Some(open_folder(&folder)?);
-                    group.v2 = Some(folder);
-                }
-                // Controllers that only this tree has go with it. Without any it was there for kill and freeze, and
-                // the death of pid 1 kills as well.
-                Err(error) => {
-                    let mut error = Some(error);
-                    for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
-                        if layout.v1[index].is_none() && layout.v2_has[index] {
-                            let error =
-                                error.take().unwrap_or(CgroupError::NotDelegated { controller });
-                            give_up(degradable, error)?;
-                        }
+            // Controllers that only this tree has go with it. Without any it was there for kill and freeze, and
+            // the death of pid 1 kills as well.
+            Err(error) => {
+                let mut error = Some(error);
+                for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
+                    if layout.v1[index].is_none() && layout.v2_has[index] {
+                        let error =
+                            error.take().unwrap_or(CgroupError::NotDelegated { controller });
+                        group.give_up(degradable, error, allowed)?;
                     }
                 }
             }
-        } else {
-            for base in [&layout.v1_cpuacct, &layout.v1_freezer].into_iter().flatten() {
-                // For measuring and freezing alone.
-                let _ = group.add_v1(base.join(&name));
+        }
+        Ok(group)
+    }
+
+    /// Makes the other groups, and sets every limit. CPU is unlimited until [`ControlFiles::set_cpu`]: the sandbox's
+    /// own construction must not be throttled by the function's share.
+    ///
+    /// The first process is on its way meanwhile; it enters these groups by [`Self::ways_in`].
+    ///
+    /// # Errors
+    /// What could not be made or written; [`CgroupError::NotDelegated`] for a controller that the host lacks and
+    /// `allowed` does not name.
+    pub fn complete(
+        &mut self,
+        layout: &Layout,
+        limits: &Limits,
+        allowed: &[Degradable],
+    ) -> Result<(), CgroupError> {
+        for (index, (controller, degradable)) in CONTROLLERS.into_iter().enumerate() {
+            match &layout.v1[index] {
+                // A host may mount cpu and pids together; the same folder is then made once.
+                Some(base) => match self.add_v1(base.join(&self.name)) {
+                    Ok(folder) => self.v1[index] = Some(folder),
+                    Err(error) => self.give_up(degradable, error, allowed)?,
+                },
+                None if layout.v2_has[index] => {}
+                None => {
+                    self.give_up(degradable, CgroupError::NotDelegated { controller }, allowed)?
+                }
             }
         }
-        group.degraded = degraded;
-        group.write_limits(layout, limits)?;
-        Ok(group)
+        if layout.v2.is_none() {
+            for base in [&layout.v1_cpuacct, &layout.v1_freezer].into_iter().flatten() {
+                // For measuring and freezing alone.
+                let _ = self.add_v1(base.join(&self.name));
+            }
+        }
+        self.write_limits(layout, limits)
+    }
+
+    /// What cannot be had is an error, or degraded where the caller allowed that.
+    fn give_up(
+        &mut self,
+        degradable: Degradable,
+        error: CgroupError,
+        allowed: &[Degradable],
+    ) -> Result<(), CgroupError> {
+        if !allowed.contains(&degradable) {
+            return Err(error);
+        }
+        self.degraded.push(degradable);
+        Ok(())
     }
 
     fn add_v1(&mut self, folder: PathBuf) -> Result<PathBuf, CgroupError> {
@@ -394,12 +411,9 @@ impl Group {
         self.v2_folder.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves the calling (single-threaded) process into the v1 groups.
-    ///
-    /// By the task itself: a write of another's pid to `cgroup.procs` waits for a grace period of the kernel,
-    /// 7 to 20 ms at times.
-    pub fn enter(&self) -> io::Result<()> {
-        self.enter.iter().try_for_each(|mut tasks| tasks.write_all(b"0"))
+    /// For [`enter`]: files of the v1 groups.
+    pub fn ways_in(&self) -> Vec<BorrowedFd<'_>> {
+        self.enter.iter().map(AsFd::as_fd).collect()
     }
 
     /// Opens what steers and measures the sandbox. A file that the kernel lacks is `None`.
@@ -439,27 +453,37 @@ impl Group {
 
     /// Removes the groups; their processes are gone already.
     ///
+    /// The first that was made comes last, and stays where another did: [`Layout::sweep`] finds the rest by it.
+    ///
     /// # Errors
     /// The first folder that stayed (`EBUSY` where something still lives).
     pub fn remove(&mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for folder in std::mem::take(&mut self.folders) {
-            let mut tries = 0;
-            while let Err(error) = fs::remove_dir(&folder) {
-                tries += 1;
-                if error.kind() == io::ErrorKind::NotFound {
-                    break;
-                }
-                if error.raw_os_error() != Some(libc::EBUSY) || tries > 200 {
-                    result = Err(error);
-                    break;
-                }
-                // A process counts until its last reference is dropped, moments after it was reaped.
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        result
+        std::mem::take(&mut self.folders).iter().rev().try_for_each(|folder| remove_folder(folder))
     }
+}
+
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    while let Err(error) = fs::remove_dir(folder) {
+        tries += 1;
+        if error.kind() == io::ErrorKind::NotFound {
+            break;
+        }
+        if error.raw_os_error() != Some(libc::EBUSY) || tries > 200 {
+            return Err(error);
+        }
+        // A process counts until its last reference is dropped, moments after it was reaped.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Moves the calling (single-threaded) process into the v1 groups behind [`Group::ways_in`].
+///
+/// By the task itself: a write of another's pid to `cgroup.procs` waits for a grace period of the kernel,
+/// 7 to 20 ms at times.
+pub fn enter(ways_in: Vec<OwnedFd>) -> io::Result<()> {
+    ways_in.into_iter().try_for_each(|tasks| File::from(tasks).write_all(b"0"))
 }
 
 impl Drop for Group {
@@ -587,6 +611,19 @@ fn write(folder: &Path, file: &'static str, value: &str) -> Result<(), CgroupErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_groups_name_tells_its_owner() {
+        for (name, pid) in [
+            ("kennel-12-3", Some("12")),
+            ("kennel-12", Some("12")),
+            ("kennel-x-3", None),
+            ("kennel.service", None),
+            ("other-12-3", None),
+        ] {
+            assert_eq!(owner(name), pid, "{name}");
+        }
+    }
 
     #[test]
     fn finds_the_own_group_in_every_kind_of_tree() {
