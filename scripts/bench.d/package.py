@@ -5,14 +5,16 @@ first publish (checked, unpacked, on the disk), the publish of the same bytes un
 first invoke of each function so made (its tree is attached, which is one mount).
 """
 
-import base64
 import struct
 import time
 import zipfile
 
-serve = None  # bench.d/serve.py, as a module
+import serve
+
 FILES = 34_000
-END_BYTES = 22
+SECONDS = 60
+
+bench = None  # scripts/bench, as a module
 
 
 def packages(host):
@@ -22,7 +24,7 @@ def packages(host):
         for files in (1, FILES):
             path = host.work / f"package-{files}.zip"
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr("app.py", serve.bench.PYTHON_HANDLER)
+                archive.writestr("app.py", bench.PYTHON_HANDLER)
                 for n in range(files - 1):
                     archive.writestr(f"lib/p{n // 10}/m{n % 10}.py", f"VALUE = {n}\n" * (n % 40))
             made[files] = path.read_bytes()
@@ -37,9 +39,8 @@ def with_comment(package, text):
 
 
 def publish(port, name, runtime, package):
-    body = {"FunctionName": name, "Runtime": runtime, "Role": serve.ROLE, "Handler": "app.handler", "Timeout": 30,
-            "MemorySize": 512, "Code": {"ZipFile": base64.b64encode(package).decode()}}
-    serve.expect(201, serve.api(port, "POST", "/2015-03-31/functions", body), "CreateFunction")
+    wanted = serve.function(name, runtime, package)
+    serve.expect(201, serve.api(port, "POST", "/2015-03-31/functions", wanted), "CreateFunction")
 
 
 def row_package(host, notes, stack, count, budget_end):
@@ -68,7 +69,7 @@ def row_package(host, notes, stack, count, budget_end):
                     targets[files, what].add((published - began) * 1000, 0)
                     if what == "first":
                         targets[files, "invoke"].add((invoked - published) * 1000, 0)
-    sizes = " and ".join(f"{len(package) / serve.bench.MIB:.1f} MiB" for package in made.values())
+    sizes = " and ".join(f"{len(package) / bench.MIB:.1f} MiB" for package in made.values())
     notes.append(f"Zips of {sizes}. `first`: CreateFunction with bytes that are new, until its answer, the client's "
                  "encoding and signing with it; `again`: the same bytes for another function; `invoke`: the first "
                  "Invoke of the first. Connections are made for each request.")
@@ -79,3 +80,7 @@ ROWS = {
     # name: title, rounds, rounds with --quick, sides
     "package": ("publish and first invoke of 34,000 files and of one", 8, 3, row_package),
 }
+
+
+def measure_row(name, host, runs, quick, budget_end):
+    return serve.measure_row(name, host, runs, quick, budget_end, ROWS)

@@ -3,6 +3,9 @@
 
     scripts/bench.d/serve.py --kennel PATH [--quick] [--only NAME] [--json]
 
+The files beside it hold more rows of the server (first.py, churn.py, density.py), which use what starts, asks and
+compares servers here.
+
 Every side is a server that answers the same request: a POST of Lambda's Invoke, signed, with the event in it, answered
 by the greeting as JSON. One client (load/, built for release) drives them all, with the same bytes; the sides run one
 after another in rounds, each round beginning with another one. What a round gives for a side is one sample: the median
@@ -168,14 +171,21 @@ class Peer:
                     os.sched_setaffinity(int(thread.name), cpus)
 
 
+def comm(pid):
+    """The name of a process, or `None` once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
 def listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def api(port, method, path, body=None, service="lambda"):
-    """One signed request on a connection of its own: status and JSON."""
-    text = json.dumps(body).encode() if body is not None else b""
+def signed(port, method, path, text, service="lambda"):
+    """The headers of one signed request with the body `text`."""
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     host = f"127.0.0.1:{port}"
     names = "host;x-amz-date"
@@ -187,12 +197,17 @@ def api(port, method, path, body=None, service="lambda"):
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    return {"Host": host, "X-Amz-Date": now, "Content-Type": "application/json",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, SignedHeaders={names}, "
+                             f"Signature={signature}"}
+
+
+def api(port, method, path, body=None, service="lambda"):
+    """One signed request on a connection of its own: status and JSON."""
+    text = json.dumps(body).encode() if body is not None else b""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request(method, path, text, {
-            "Host": host, "X-Amz-Date": now, "Content-Type": "application/json",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, SignedHeaders={names}, "
-                             f"Signature={signature}"})
+        connection.request(method, path, text, signed(port, method, path, text, service))
         answer = connection.getresponse()
         payload = answer.read()
     finally:
@@ -203,9 +218,11 @@ def api(port, method, path, body=None, service="lambda"):
         return answer.status, payload
 
 
-def function(name, runtime, package):
-    return {"FunctionName": name, "Runtime": runtime, "Role": ROLE, "Handler": "app.handler", "Timeout": 30,
-            "MemorySize": 512, "Code": {"ZipFile": base64.b64encode(Path(package).read_bytes()).decode()}}
+def function(name, runtime, package, handler="app.handler", memory_mb=512):
+    """CreateFunction's members; `package` is the zip's path, or its bytes."""
+    package = package if isinstance(package, bytes) else Path(package).read_bytes()
+    return {"FunctionName": name, "Runtime": runtime, "Role": ROLE, "Handler": handler, "Timeout": 30,
+            "MemorySize": memory_mb, "Code": {"ZipFile": base64.b64encode(package).decode()}}
 
 
 def expect(wanted, answer, what):
@@ -214,9 +231,10 @@ def expect(wanted, answer, what):
     return answer[1]
 
 
-def create(port, name, runtime, package):
+def create(port, name, runtime, package, handler="app.handler", memory_mb=512):
     """Makes a function, and waits until it is active."""
-    expect(201, api(port, "POST", "/2015-03-31/functions", function(name, runtime, package)), "CreateFunction")
+    wanted = function(name, runtime, package, handler, memory_mb)
+    expect(201, api(port, "POST", "/2015-03-31/functions", wanted), "CreateFunction")
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         state = expect(200, api(port, "GET", f"/2015-03-31/functions/{name}"), "GetFunction")["Configuration"]
@@ -237,13 +255,13 @@ def python_package(host):
     return host.zip("serve-python", {"app.py": folder / "app.py"})
 
 
-def start_kennel(host, name="kennel serve"):
+def start_kennel(host, name="kennel serve", flags=()):
     if os.geteuid() != 0:
         raise bench.Unavailable("`kennel serve` is only measured as root")
     port = free_port()
     data = host.work / f"data-{port}"  # its owner will be the one that the server becomes
     keys = {"KENNEL_ROOT_ACCESS_KEY_ID": KEY_ID, "KENNEL_ROOT_SECRET_ACCESS_KEY": SECRET}
-    peer = Peer(host, name, [host.kennel, "serve", "--listen", f"127.0.0.1:{port}", "--data", data], port,
+    peer = Peer(host, name, [host.kennel, "serve", "--listen", f"127.0.0.1:{port}", "--data", data, *flags], port,
                 {**host.environment, **keys})
 
     def healthy():
@@ -323,13 +341,23 @@ def load_client(host):
 
 
 class Target:
-    """A side of a row: a server, the function that is asked for there, and the samples."""
+    """A side of a row: a server, the function that is asked for there, and the samples.
 
-    def __init__(self, peer, name=None, function="hello", goal=None):
+    `goal` is of the kind that scripts/bench's `verdict` knows. Sides of one `pair` are compared. A side that is no
+    server has no peer, and its `asked` says what it is.
+    """
+
+    def __init__(self, peer, name=None, function="hello", goal=None, goal_kind="ratio", pair="", asked=None,
+                 more=()):
         self.peer = peer
         self.name = name or peer.name
+        self.ours = peer is not None and peer.name.startswith("kennel")
+        self.pair = pair
         self.path = f"/2015-03-31/functions/{function}/invocations"
+        self.asked = asked or ["POST", self.path]
+        self.more = more  # for the load client
         self.goal = goal
+        self.goal_kind = goal_kind
         self.wall_ms = []
         self.cpu_ms = []
         self.rest_ms = []
@@ -346,17 +374,29 @@ class Target:
 
     def command(self, client, *more):
         return [*client, "--url", f"http://127.0.0.1:{self.peer.port}{self.path}", "--body", json.dumps(EVENT),
-                "--expect", EXPECTED, *more]
+                "--expect", EXPECTED, *self.more, *more]
 
 
-def load(target, client, clients, seconds, requests, cpus):
-    done = subprocess.run(
-        [str(a) for a in target.command(client, "--clients", clients, "--seconds", seconds, "--requests", requests)],
-        capture_output=True, text=True,
-        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None)
+def run_load(argv, cpus=None):
+    """What the load client says of one run of it."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True,
+                          preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None)
     if done.returncode != 0:
         raise bench.Unavailable(done.stderr.strip()[-300:])
     return json.loads(done.stdout)
+
+
+def load(target, client, clients, seconds, requests, cpus):
+    command = target.command(client, "--clients", clients, "--seconds", seconds, "--requests", requests)
+    return run_load(command, cpus)
+
+
+def create_many(host, peer, count, clients=4, **members):
+    """Makes the functions `stored-0` to `stored-COUNT-1`; what the load client says of it."""
+    body = host.work / "create.json"
+    body.write_text(json.dumps(function("stored-{n}", **members)))
+    return run_load([*load_client(host), "--url", f"http://127.0.0.1:{peer.port}/2015-03-31/functions", "--body-file",
+                     body, "--status", 201, "--clients", clients, "--requests", count, "--seconds", 600])
 
 
 def rounds(targets, client, clients, count, seconds, budget_end, cpus=None, throughput=False, requests=20_000):
@@ -421,7 +461,7 @@ def halves():
 
 
 def row_warm(host, notes, stack, count, budget_end):
-    targets = hello_targets(host, stack, notes, {"bare asyncio": 2.5, "workerd": 1.0}, ALL)
+    targets = hello_targets(host, stack, notes, {"bare asyncio": 2.0, "workerd": 1.0}, ALL)
     cpus, others = halves()
     for target in targets:
         target.peer.pin(others)
@@ -440,7 +480,8 @@ def row_warm_free(host, notes, stack, count, budget_end):
 
 
 def row_throughput(host, notes, stack, count, budget_end):
-    targets = hello_targets(host, stack, notes, {"workerd": 1.0}, ALL)
+    # An answer's time: two thirds of workerd's are one and a half times its answers a second.
+    targets = hello_targets(host, stack, notes, {"workerd": 1 / 1.5}, ALL)
     rounds(targets, load_client(host), 8, count, 1.0, budget_end, throughput=True, requests=1_000_000)
     rates = ", ".join(f"{t.name} {statistics.median(t.per_second):.0f}" for t in targets if t.per_second)
     notes.append(f"Eight clients; a sample is a round of 1 s divided by its answers. Answers a second: {rates}. "
@@ -454,8 +495,8 @@ def row_new(host, notes, stack, count, budget_end):
     runtime = host.runtime("python3")["runtime"]
     both = []
     for peer in peers(host, stack, notes, (start_kennel, start_ministack)):
-        whole = Target(peer, f"{peer.name.split()[0]}, created")
-        first = Target(peer, f"{peer.name.split()[0]}, invoked")
+        whole = Target(peer, f"{peer.name.split()[0]}, created", pair="created")
+        first = Target(peer, f"{peer.name.split()[0]}, invoked", pair="invoked")
         whole.whole_cpu = first.whole_cpu = False  # what has ended by then is in nobody's
         both.append((peer, whole, first))
     for number in range(-1, count):
@@ -494,15 +535,7 @@ def row_stored(host, notes, stack, count, budget_end):
         create(peer.port, "hello", runtime, package)
         greet(peer.port, "hello")
         if stored > 1:
-            body = host.work / "create.json"
-            body.write_text(json.dumps(function("stored-{n}", runtime, package)))
-            done = subprocess.run(
-                [str(a) for a in [*client, "--url", f"http://127.0.0.1:{peer.port}/2015-03-31/functions",
-                                  "--body-file", body, "--status", 201, "--clients", 4, "--requests", stored - 1,
-                                  "--seconds", 600]], capture_output=True, text=True)
-            if done.returncode != 0:
-                raise bench.Unavailable(done.stderr.strip()[-300:])
-            made = json.loads(done.stdout)
+            made = create_many(host, peer, stored - 1, runtime=runtime, package=package)
             notes.append(f"{made['n']} functions created with four clients in {made['seconds']:.1f} s, "
                          f"p50 {made['p50_ms']:.2f} ms.")
         sides.append(Target(peer, f"{stored} stored", goal=1.1 if stored == 1 else None))
@@ -513,6 +546,8 @@ def row_stored(host, notes, stack, count, budget_end):
     return sides
 
 
+# For each row.
+SECONDS = 60
 ROWS = {
     # name: title, rounds, rounds with --quick, sides
     "warm": ("warm Python invoke through the API, one client", 15, 4, row_warm),
@@ -527,27 +562,28 @@ SIZES = {
 }
 
 
-def measure_row(name, host, runs, quick, budget_end):
-    """As scripts/bench's own rows."""
-    title, usual, few, make = ROWS[name]
+def measure_row(name, host, runs, quick, budget_end, rows=None):
+    """As scripts/bench's own rows; `rows` has the names of another file."""
+    title, usual, few, make = (rows or ROWS)[name]
     row = {"name": name, "title": title, "sides": [], "notes": []}
     with contextlib.ExitStack() as stack:
         try:
             targets = make(host, row["notes"], stack, runs or (few if quick else usual), budget_end)
+            if isinstance(targets, tuple):  # with more for the row
+                targets, more = targets
+                row.update(more)
         except bench.Unavailable as error:
             row["notes"].append(f"not measured: {error}")
             return row
     bench.reap_rest(time.monotonic() + 5)  # sandboxes' processes may have become our children
     for target in targets:
-        # Kennel's side of the same kind: rows of two kinds tell them by what follows the comma.
-        kind = target.name.partition(",")[2]
-        ours = next((t for t in targets if t.peer.name.startswith("kennel") and t.name.partition(",")[2] == kind), None)
-        known = bench.figures(target)
-        entry = {"name": target.name, "command": ["POST", target.path], "error": target.error, "figures": known,
+        ours = next((t for t in targets if t.ours and t.pair == target.pair), None)
+        entry = {"name": target.name, "command": target.asked, "error": target.error, "figures": bench.figures(target),
                  "wall_ms": target.wall_ms, "cpu_ms": target.cpu_ms, "per_second": target.per_second}
         if ours and target is not ours and target.wall_ms and ours.wall_ms:
-            entry["goal"] = target.goal
             entry["ratio"] = bench.compare(ours, target)
+        if "ratio" in entry or target.goal_kind in bench.OWN_GOALS:
+            entry.update(goal=target.goal, goal_kind=target.goal_kind)
         if target.error:
             row["notes"].append(f"{target.name} failed: {target.error}")
         row["sides"].append(entry)

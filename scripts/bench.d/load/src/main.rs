@@ -29,7 +29,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 /// No answer takes longer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const REGION: &str = "us-east-1";
 const SERVICE: &str = "lambda";
 
@@ -107,7 +107,7 @@ fn options() -> Result<Options, Any> {
             .map(|(name, value)| (name.trim().to_lowercase(), value.trim().to_owned()))
             .collect(),
         keys: last("--credentials").map(|file| credentials(&file)).transpose()?,
-        clients: number("--clients", 1)?.clamp(1, 256),
+        clients: number("--clients", 1)?.clamp(1, 2048),
         requests: number("--requests", u64::MAX)?,
         seconds: last("--seconds").map_or(Ok(60.0), |v| v.parse::<f64>())?,
         warmup: number("--warmup", 0)?,
