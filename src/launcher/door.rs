@@ -8,10 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
-use super::reserve::Reserve;
 use crate::sandbox::{
     self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
-    Prepared, Sandbox, SandboxSpec, Source, Stdio,
+    Sandbox, SandboxSpec, Source, Stdio,
 };
 use crate::sys;
 
@@ -78,7 +77,6 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
     let mut sandboxes: HashMap<u32, Sandbox> = HashMap::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     let mut ending: Vec<libc::pid_t> = Vec::new();
-    let mut reserve: Reserve<Prepared> = Reserve::default();
     loop {
         while !ending.is_empty() {
             ending.retain(|pid| !sys::process::reaped(*pid));
@@ -95,15 +93,15 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         let sent = match request {
             Request::Launch(wanted) => {
                 let id = wanted.id;
-                match launch(wanted, table, &sandboxes, &mut reserve) {
-                    Ok((mut live, spec)) => {
+                let result = launch(wanted, table, &sandboxes);
+                match result {
+                    Ok(mut live) => {
                         let sent = send_launched(socket, id, &live);
                         // The server's copies are the only ones that count from here.
                         live.log = None;
                         live.listeners = sandbox::Listeners::default();
                         live.reap_helpers();
                         sandboxes.insert(id, live);
-                        reserve.refill(|| sandbox::prepare(&spec).ok());
                         sent
                     }
                     Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
@@ -143,7 +141,6 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
             break;
         }
     }
-    drop(reserve);
     for live in sandboxes.values() {
         live.kill();
     }
@@ -205,8 +202,7 @@ fn launch(
     wanted: Launch,
     table: &Table,
     alive: &HashMap<u32, Sandbox>,
-    reserve: &mut Reserve<Prepared>,
-) -> Result<(Sandbox, SandboxSpec), Refusal> {
+) -> Result<Sandbox, Refusal> {
     let check = || -> Result<SandboxSpec, RequestError> {
         if alive.contains_key(&wanted.id) {
             return Err(RequestError::IdInUse { id: wanted.id });
@@ -218,11 +214,7 @@ fn launch(
     };
     check()
         .and_then(|spec| {
-            let prepared = match reserve.take(|ready| ready.fits(&spec)) {
-                Some(ready) => ready,
-                None => sandbox::prepare(&spec)?,
-            };
-            Ok((sandbox::launch(&spec, prepared, &table.layout, wanted.id)?, spec))
+            Ok(sandbox::launch(&spec, sandbox::prepare(&spec)?, &table.layout, wanted.id)?)
         })
         .map_err(|error| chain_of(&error))
 }

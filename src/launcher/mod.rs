@@ -8,7 +8,6 @@
 pub mod confine;
 mod door;
 pub mod protocol;
-mod reserve;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

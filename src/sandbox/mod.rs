@@ -166,14 +166,6 @@ pub const SCRATCH_FOLDER: &str = "/var/tmp";
 #[derive(Debug)]
 pub struct Prepared {
     tmp: Option<InTheMaking>,
-    tmp_mib: u32,
-}
-
-impl Prepared {
-    /// Whether this can become a sandbox of `spec`: its `/tmp` is of that size, on disk, and did not fail.
-    pub fn fits(&self, spec: &SandboxSpec) -> bool {
-        self.tmp_mib == spec.tmp_mib && self.tmp.as_ref().is_some_and(|tmp| !tmp.has_failed())
-    }
 }
 
 /// Checks what the host must give, and begins to make `/tmp`. The calling process must be single-threaded.
@@ -188,7 +180,7 @@ pub fn prepare(spec: &SandboxSpec) -> Result<Prepared, LaunchError> {
     if sys::landlock_abi() == 0 && !spec.allows(Degradable::Landlock) {
         return Err(LaunchError::NoLandlock);
     }
-    Ok(Prepared { tmp: start_tmp(spec, root)?, tmp_mib: spec.tmp_mib })
+    Ok(Prepared { tmp: start_tmp(spec, root)? })
 }
 
 /// Makes a sandbox and starts its program.

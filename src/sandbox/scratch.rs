@@ -13,12 +13,10 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-
-use nix::sys::socket::MsgFlags;
 
 use crate::sys;
 use crate::sys::loopdev::{self, LoopDevice};
@@ -75,17 +73,6 @@ impl Drop for InTheMaking {
 }
 
 impl InTheMaking {
-    /// Whether it is known by now that there will be no mount.
-    pub fn has_failed(&self) -> bool {
-        let mut errno = [0; 4];
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        match nix::sys::socket::recv(self.mount.as_raw_fd(), &mut errno, flags) {
-            Ok(4) => i32::from_ne_bytes(errno) != 0,
-            Ok(_) => true,
-            Err(error) => error != nix::Error::EAGAIN,
-        }
-    }
-
     /// Waits for the mount; a detached one, to be attached anywhere.
     ///
     /// # Errors
@@ -269,26 +256,6 @@ fn low16(value: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_is_seen_before_the_mount_is_wanted() {
-        let ok = 0i32.to_ne_bytes();
-        let full = libc::ENOSPC.to_ne_bytes();
-        for (said, failed) in [(Some(&ok[..]), false), (Some(&full[..]), true), (None, true)] {
-            let (ours, theirs) = sys::socket::seqpacket_pair().unwrap();
-            // No child has this pid, so there is nothing to reap.
-            let made = InTheMaking { maker: libc::pid_t::MAX, mount: ours };
-            assert!(!made.has_failed(), "nothing was said yet");
-            if let Some(said) = said {
-                sys::socket::send_with_fds(theirs.as_fd(), said, &[]).unwrap();
-            }
-            drop(theirs);
-            assert_eq!(made.has_failed(), failed, "{said:?}");
-            // What was seen is still there for the one who wants it.
-            let errno = made.receive().unwrap_err().raw_os_error();
-            assert_eq!(errno == Some(libc::ENOSPC), said == Some(&full[..]), "{said:?}");
-        }
-    }
 
     #[test]
     fn e2fsck_finds_nothing_to_mend() {
