@@ -276,7 +276,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let names = self.log_names(version);
         let sink = self.logbook.open(function, &names);
         let gauge = permit.function.metrics.sandbox(SandboxState::Booting);
-        let take = |kind| self.ahead.take(kind, &function.name);
+        let take = |kind| self.ahead.take(kind, who(&version.key));
         let (waiting, mut why) = version.kinds.choose(self.ahead.off(), take);
         let launcher = &self.launcher;
         let claimed = match waiting {
@@ -491,7 +491,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             return self.note_kinds(name, Vec::new());
         };
         match version.kinds.best() {
-            Some(kind) if is_new => self.ahead.expect(kind, name),
+            Some(kind) if is_new => self.ahead.expect(kind, who(&version.key)),
             Some(kind) => self.ahead.want(kind),
             None => {}
         }
@@ -743,6 +743,13 @@ fn tag(
         fresh: None,
         keep: version.function.clone() as Arc<dyn Any + Send + Sync>,
     }
+}
+
+/// A version with its code and configuration, for those that wait.
+fn who(key: &Key) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Changes with everything that a running sandbox has of its version.

@@ -41,7 +41,7 @@ impl Form {
 pub struct Kind {
     /// Place in the launcher's table.
     pub runtime: u32,
-    /// With which it was started: the function's own where the runtime's command depends on it, else the least there is.
+    /// With which it was started: the function's own where the runtime's command depends on it, else the least.
     pub memory_mib: u32,
     pub form: Form,
 }
@@ -130,10 +130,11 @@ impl<T: Waiting + Send + 'static> Ahead<T> {
         }
     }
 
-    /// As [`Self::want`], of a function that was made or changed just now: its first event is likely to come.
-    pub fn expect(&self, kind: Kind, function: &str) {
+    /// As [`Self::want`], of a version that was made just now: its first event is likely to come. `who` tells it from
+    /// every other.
+    pub fn expect(&self, kind: Kind, who: u64) {
         if self.off.is_none() {
-            self.shelves().expect(kind, function, Instant::now());
+            self.shelves().expect(kind, who, Instant::now());
             self.wanted.notify_one();
         }
     }
@@ -145,11 +146,11 @@ impl<T: Waiting + Send + 'static> Ahead<T> {
     }
 
     /// One that waits, for good.
-    pub fn take(&self, kind: Kind, function: &str) -> Option<T> {
+    pub fn take(&self, kind: Kind, who: u64) -> Option<T> {
         if self.off.is_some() {
             return None;
         }
-        let (one, dead) = self.shelves().take(kind, function, Instant::now());
+        let (one, dead) = self.shelves().take(kind, who, Instant::now());
         self.wanted.notify_one();
         dead.into_iter().for_each(T::end);
         one
@@ -239,11 +240,11 @@ mod tests {
             }
         };
         let keeping = tokio::spawn(ahead.clone().keep(make, || false));
-        while ahead.take(kind(1), "f").is_none() {
+        while ahead.take(kind(1), 1).is_none() {
             tokio::task::yield_now().await;
         }
         assert!(made.load(Ordering::Relaxed) > 0);
-        assert!(ahead.take(kind(0), "f").is_none());
+        assert!(ahead.take(kind(0), 1).is_none());
         keeping.abort();
     }
 
@@ -253,8 +254,8 @@ mod tests {
             [(ahead(0, None), Off::NotWanted), (ahead(2, Some(Off::NotRoot)), Off::NotRoot)]
         {
             ahead.want(kind(0));
-            ahead.expect(kind(0), "f");
-            assert!(ahead.take(kind(0), "f").is_none());
+            ahead.expect(kind(0), 1);
+            assert!(ahead.take(kind(0), 1).is_none());
             assert_eq!(ahead.off(), Some(why));
             assert!(ahead.waiting().is_empty());
         }

@@ -151,7 +151,7 @@ fn a_server_that_was_taken_over_claims_nothing_twice_and_nothing_by_path() {
     server.create("booted", runtime, &evaluating(), full);
     ask(&server, "booted", &["1"]);
     let booted = new_program(&server, &[claimed]);
-    // The one that is kept, one more for the claim, one for each function that is new.
+    // One for each function that is new, one more for the claim.
     server.create("later", runtime, &evaluating(), json!({}));
     let mut waiting = server.wait_for_waiting("python", 3);
     loop {

@@ -27,9 +27,10 @@ struct Shelf<T> {
     ready: Vec<(T, u64)>,
     /// What the last one of the kind took, in bytes.
     usual: u64,
-    claims: VecDeque<Instant>,
-    /// Functions whose first event is expected, by name, oldest first.
-    expected: VecDeque<(String, Instant)>,
+    /// By whom.
+    claims: VecDeque<(u64, Instant)>,
+    /// Versions whose first event is expected, oldest first.
+    expected: VecDeque<(u64, Instant)>,
     asked: Instant,
     /// Some function is of this kind.
     wanted: bool,
@@ -57,10 +58,11 @@ impl<T> Shelf<T> {
         if !self.wanted || now.duration_since(self.asked) > limits.forget {
             return 0;
         }
-        let claims = self.claims.iter().filter(|at| now.duration_since(**at) <= WINDOW);
+        let claims = self.claims.iter().filter(|(_, at)| now.duration_since(*at) <= WINDOW);
         let expected = self.expected.iter().filter(|(_, at)| now.duration_since(*at) <= EXPECT);
         let expected = expected.count().min(MOST_EXPECTED);
-        (limits.base + claims.count() + expected).min(limits.most)
+        // Those that wait anyway are for the expected ones too: nothing is made while a first event is on its way.
+        (limits.base.max(expected) + claims.count()).min(limits.most)
     }
 }
 
@@ -101,12 +103,15 @@ impl<T: Waiting> Shelves<T> {
         shelf.wanted = true;
     }
 
-    /// A function of this kind was made or changed.
-    pub fn expect(&mut self, kind: Kind, function: &str, now: Instant) {
+    /// A version of this kind was made; `who` tells it from every other. The word of it may come after its first event.
+    pub fn expect(&mut self, kind: Kind, who: u64, now: Instant) {
         self.want(kind, now);
         let Some(shelf) = self.kinds.get_mut(&kind) else { return };
-        shelf.expected.retain(|(name, _)| name != function);
-        shelf.expected.push_back((function.to_owned(), now));
+        if shelf.claims.iter().any(|(by, _)| *by == who) {
+            return;
+        }
+        shelf.expected.retain(|(other, _)| *other != who);
+        shelf.expected.push_back((who, now));
         if shelf.expected.len() > self.limits.most {
             shelf.expected.pop_front();
         }
@@ -121,12 +126,12 @@ impl<T: Waiting> Shelves<T> {
     }
 
     /// One that waits, and those that were found dead on the way.
-    pub fn take(&mut self, kind: Kind, function: &str, now: Instant) -> (Option<T>, Vec<T>) {
+    pub fn take(&mut self, kind: Kind, who: u64, now: Instant) -> (Option<T>, Vec<T>) {
         self.want(kind, now);
         let mut dead = Vec::new();
         let Some(shelf) = self.kinds.get_mut(&kind) else { return (None, dead) };
-        shelf.expected.retain(|(name, _)| name != function);
-        shelf.claims.push_back(now);
+        shelf.expected.retain(|(other, _)| *other != who);
+        shelf.claims.push_back((who, now));
         if shelf.claims.len() > self.limits.most {
             shelf.claims.pop_front();
         }
@@ -309,16 +314,18 @@ mod tests {
         fill(&mut all, now);
         assert_eq!(count(&all, 0), 2);
         // Five new functions, one of them told of twice.
-        for name in ["a", "b", "c", "d", "e", "a"] {
-            all.expect(kind(0), name, now);
+        for who in [1, 2, 3, 4, 5, 1] {
+            all.expect(kind(0), who, now);
         }
         fill(&mut all, now);
-        assert_eq!(count(&all, 0), 7, "each has one when it is invoked");
+        assert_eq!(count(&all, 0), 5, "each has one when it is invoked");
         // A claim is no more expected, and one more of those that were.
-        assert!(all.take(kind(0), "a", now).0.is_some());
-        assert!(all.take(kind(0), "a", now).0.is_some());
+        assert!(all.take(kind(0), 1, now).0.is_some());
+        assert!(all.take(kind(0), 1, now).0.is_some());
+        // The word that it was made comes late.
+        all.expect(kind(0), 1, now);
         fill(&mut all, now);
-        assert_eq!(count(&all, 0), 2 + 2 + 4);
+        assert_eq!(count(&all, 0), 4 + 2);
         // Later they are expected no longer; what is a little more is kept.
         fill(&mut all, now + secs(31));
         assert_eq!(count(&all, 0), 4);
@@ -333,12 +340,12 @@ mod tests {
         let now = Instant::now();
         let mut all = shelves(2, 10_000);
         for n in 0..1000 {
-            all.expect(kind(0), &format!("f{n}"), now);
+            all.expect(kind(0), n, now);
         }
         fill(&mut all, now);
-        assert_eq!(count(&all, 0), 2 + MOST_EXPECTED);
+        assert_eq!(count(&all, 0), MOST_EXPECTED);
         for _ in 0..1000 {
-            all.take(kind(0), "f", now);
+            all.take(kind(0), 0, now);
         }
         fill(&mut all, now);
         assert_eq!(count(&all, 0), 32);
@@ -367,7 +374,7 @@ mod tests {
         assert_eq!(fill(&mut all, now + secs(60)), 0);
         assert_eq!(count(&all, 2), 3);
         // Who asks gets it back.
-        all.take(kind(0), "f", now + secs(60));
+        all.take(kind(0), 0, now + secs(60));
         fill(&mut all, now + secs(60));
         assert_eq!(count(&all, 0), 4, "base and a claim");
     }
@@ -409,7 +416,7 @@ mod tests {
         all.want(kind(1), now);
         let later = now + secs(60);
         // One lacks three and is unasked, one lacks one and was just claimed.
-        all.take(kind(0), "f", later);
+        all.take(kind(0), 0, later);
         let first = all.plan(later, true).make.unwrap();
         assert_eq!(first.0, kind(0));
         assert!(all.plan(later, true).make.is_none(), "one at a time");
@@ -426,7 +433,7 @@ mod tests {
         all.want(kind(0), now);
         fill(&mut all, now);
         all.kinds[&kind(0)].ready[1].0.dead.set(true);
-        let (one, dead) = all.take(kind(0), "f", now);
+        let (one, dead) = all.take(kind(0), 0, now);
         assert!(one.is_some_and(|one| !one.has_ended()));
         assert_eq!(dead.len(), 1);
         fill(&mut all, now);
