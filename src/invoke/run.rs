@@ -380,22 +380,8 @@ pub fn wanted_ahead(
     env.push(("KENNEL_RUNTIME_API_SOCKET".into(), RUNTIME_SOCKET.into()));
     env.push(("LAMBDA_RUNTIME_DIR".into(), "/var/runtime".into()));
     env.push(("KENNEL_PREBOOT".into(), "1".into()));
-    let launch = Launch {
-        id: launcher.new_id(),
-        runtime: index,
-        code: None,
-        layers: Vec::new(),
-        held: false,
-        argv_any: runtime.argv_any("", memory),
-        env,
-        memory_mib: memory.mib(),
-        milli_cpu: MilliCpu::while_initialising(memory).0,
-        pids: DEFAULT_PIDS,
-        tmp_mib: DEFAULT_TMP_MIB,
-        rpc: false,
-        host_network: false,
-    };
-    Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }
+    let argv_any = runtime.argv_any("", memory);
+    waiting(Launch { argv_any, env, ..launch_ahead(launcher, index, memory) }, memory)
 }
 
 /// A sandbox for any function of a runtime, whose program is held.
@@ -405,22 +391,31 @@ pub fn wanted_held(
     runtime: &Resolved,
     memory: MemoryMib,
 ) -> Wanted {
-    let launch = Launch {
+    let rpc = runtime.rpc_door;
+    waiting(Launch { held: true, rpc, ..launch_ahead(launcher, index, memory) }, memory)
+}
+
+fn waiting(launch: Launch, memory: MemoryMib) -> Wanted {
+    Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }
+}
+
+/// What every sandbox that waits has in common: no code, and the usual limits.
+fn launch_ahead(launcher: &Launcher, index: u32, memory: MemoryMib) -> Launch {
+    Launch {
         id: launcher.new_id(),
         runtime: index,
         code: None,
         layers: Vec::new(),
-        held: true,
+        held: false,
         argv_any: Vec::new(),
         env: Vec::new(),
         memory_mib: memory.mib(),
         milli_cpu: MilliCpu::while_initialising(memory).0,
         pids: DEFAULT_PIDS,
         tmp_mib: DEFAULT_TMP_MIB,
-        rpc: runtime.rpc_door,
+        rpc: false,
         host_network: false,
-    };
-    Wanted { launch, function_cpu: MilliCpu::for_memory(memory) }
+    }
 }
 
 /// The runtime's command, behind the script of `AWS_LAMBDA_EXEC_WRAPPER` where there is one. As on AWS, a package that

@@ -1,8 +1,9 @@
 //! What waits, and what should: the policy of [`super::Ahead`], without I/O and with the time given.
 //!
-//! A kind's target is its base, one more for each claim of the last seconds, and one for each function that was made or
-//! changed lately and has not been invoked since: that one's first event is most likely the next cold start. Memory is
-//! one budget for all; when it is used up, what nobody asked for makes room for what somebody did.
+//! A kind's target is its base, or one for each function that was made or changed lately and has not been invoked since
+//! where those are more (their first events are most likely the next cold starts); and one more for each claim of the
+//! last seconds. Memory is one budget for all; when it is used up, what nobody asked for makes room for what somebody
+//! did.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
