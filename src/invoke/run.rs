@@ -197,7 +197,7 @@ impl<S: Sink> Ready<S> {
             Init::Exited(exit) => Outcome::Exited(exit),
             Init::TimedOut => Outcome::TimedOut,
         };
-        let duration = began.elapsed();
+        let duration = lines::measured(began.elapsed());
         let (result, status) = errors::result_of(outcome, id, function.timeout);
         if let Err(error) = &result
             && let Some(line) = error.log_line.as_deref().and_then(|line| platform.failure(line))

@@ -60,6 +60,13 @@ impl Report<'_> {
     }
 }
 
+/// `elapsed` in whole hundredths of a millisecond, as the REPORT line tells it, rounded up. Billing starts
+/// from it, so a REPORT of 349.00 ms never bills 350 because of a microsecond that nobody is shown.
+pub fn measured(elapsed: Duration) -> Duration {
+    let hundredths = elapsed.as_nanos().div_ceil(10_000);
+    Duration::from_micros(u64::try_from(hundredths.saturating_mul(10)).unwrap_or(u64::MAX))
+}
+
 /// Duration rounded up to the next millisecond.
 pub fn billed(duration: Duration) -> Duration {
     let nanos = duration.as_nanos();
@@ -96,6 +103,23 @@ mod tests {
     fn billing_rounds_up() {
         for (micros, millis) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
             assert_eq!(billed(Duration::from_micros(micros)), Duration::from_millis(millis));
+        }
+    }
+
+    #[test]
+    fn what_is_billed_is_what_is_shown_rounded_up() {
+        for (nanos, shown, millis) in [
+            (349_000_000, "349.00", 349),
+            (349_000_001, "349.01", 350),
+            (348_999_999, "349.00", 349),
+            (1, "0.01", 1),
+        ] {
+            let duration = measured(Duration::from_nanos(nanos));
+            assert_eq!(
+                (ms(duration).as_str(), billed(duration)),
+                (shown, Duration::from_millis(millis)),
+                "{nanos}"
+            );
         }
     }
 }
