@@ -41,7 +41,7 @@ use crate::logs::{Groups, LogFormat, StreamSink};
 use crate::metrics::{Metrics, WaitingKind};
 use crate::package::{PackageError, TreeStore};
 use crate::pool::ahead::{self, Ahead, Kind};
-use crate::pool::{self, Instance, Pool, unix_ms};
+use crate::pool::{self, Instance, Places, Pool, unix_ms};
 use crate::runtimes::{Catalogue, Resolved};
 use crate::store::files::FileLogs;
 use crate::store::sqlite::SqliteStore;
@@ -282,8 +282,10 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
     let group_limits = crate::logs::Limits { total_bytes: config.log_bytes, age: None };
     let groups = Arc::new(Groups::new(store.clone(), logs, group_limits));
     metrics.watch_logs(groups.clone());
+    let places = Places::of_this_process();
     let pool = Pool::new(pool::Limits {
         memory_bytes: config.memory_bytes,
+        instances: places.instances,
         idle: config.idle,
         freeze_after: config.freeze_after,
         wait: MEMORY_WAIT,
@@ -297,6 +299,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         base: config.preboot,
         most: MOST_AHEAD,
         memory_bytes: config.preboot_bytes,
+        places: places.waiting,
         forget: FORGET_AHEAD,
         off: no_preboot,
     });

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::EXIT_HOST;
+use crate::pool::Places;
 use crate::runtimes::Catalogue;
 use crate::sandbox::{self, Degradable, Layout, MemoryMib, SandboxSpec};
 use crate::sys;
@@ -75,6 +76,9 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Less than this, and a server is soon full.
+const FEW_INSTANCES: usize = 1000;
+
 fn kernel() -> Vec<Check> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim().to_owned();
@@ -94,6 +98,7 @@ fn kernel() -> Vec<Check> {
     let (instructions, allowed) = sandbox::seccomp::size();
     let abi = sandbox::landlock_abi();
     let root = sys::process::is_root();
+    let places = Places::of_this_process();
     let scratch = fs::OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_TMPFILE)
@@ -156,6 +161,12 @@ fn kernel() -> Vec<Check> {
             },
             "modprobe loop, and a disk filesystem with O_TMPFILE at /var/tmp; without it: --allow-degraded tmp-on-disk",
         ),
+        weaker(check(
+            "descriptors",
+            places.instances >= FEW_INSTANCES,
+            format!("enough for {} sandboxes of functions at a time", places.instances),
+            "raise the hard limit of open files: LimitNOFILE= in a systemd unit, ulimit -Hn in a shell",
+        )),
         weaker(check(
             "/var/tmp on disk",
             !is_tmpfs(sandbox::scratch_folder()),

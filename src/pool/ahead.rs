@@ -63,6 +63,8 @@ pub struct Limits {
     pub most: usize,
     /// Of all that wait.
     pub memory_bytes: u64,
+    /// Waiting, of all kinds.
+    pub places: usize,
     /// A kind that nobody asked for in this time has none waiting.
     pub forget: Duration,
     pub off: Option<Off>,
@@ -219,7 +221,7 @@ mod tests {
 
     fn ahead(base: usize, off: Option<Off>) -> Arc<Ahead<One>> {
         let forget = Duration::from_secs(60);
-        Ahead::new(Limits { base, most: 8, memory_bytes: 1 << 20, forget, off })
+        Ahead::new(Limits { base, most: 8, memory_bytes: 1 << 20, places: 64, forget, off })
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -1,20 +1,22 @@
 //! Instances and how long they are kept: warm ones wait here per function version, last used first, frozen after a short
 //! grace, until they are used again, have idled too long, or memory is wanted elsewhere.
 //!
-//! The host's memory is a budget: a busy instance counts with its limit, an idle one with what it used at most. When a
-//! new one does not fit, idle ones go, longest unused first; when none is left, the newcomer waits.
+//! The host's memory is a budget: a busy instance counts with its limit, an idle one with what it used at most. So are
+//! the server's descriptors, of which each instance takes a few. When a new one does not fit, idle ones go, longest
+//! unused first; when none is left, the newcomer waits.
 //! Knows no HTTP and no function's meaning: a [`Key`] is all that tells instances apart.
 
 #![forbid(unsafe_code)]
 
 pub mod ahead;
 mod instance;
+mod places;
 
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 pub use instance::{
     Answered, Exit, INIT_TIMEOUT, Init, Instance, Outcome, PoolError, State, Told, Wanted, unix_ms,
 };
+pub use places::Places;
 
 use crate::launcher::LauncherError;
 use crate::logs::{PlatformLog, Sink};
@@ -42,11 +45,13 @@ pub struct Key {
 pub struct Limits {
     /// For all instances together.
     pub memory_bytes: u64,
+    /// At a time.
+    pub instances: usize,
     /// How long an unused instance is kept.
     pub idle: Duration,
     /// How long an instance runs on after an invocation before it is frozen.
     pub freeze_after: Duration,
-    /// How long an invocation waits for memory.
+    /// How long an invocation waits for room.
     pub wait: Duration,
 }
 
@@ -105,7 +110,9 @@ pub struct Pool<S> {
     next_ticket: AtomicU64,
     /// Bytes that instances count with.
     used: AtomicU64,
-    /// Memory came free.
+    /// Instances, in whatever state.
+    alive: AtomicUsize,
+    /// Room came free.
     freed: Notify,
     /// Parked and not yet frozen: when, where, which.
     thawed: Mutex<VecDeque<(Instant, Key, u64)>>,
@@ -129,7 +136,7 @@ pub struct Census {
     pub bytes: u64,
 }
 
-/// Memory that one instance counts with; given back when dropped.
+/// The place and the memory that one instance counts with; given back when dropped.
 #[derive(Debug)]
 pub struct Share<S> {
     pool: Arc<Pool<S>>,
@@ -162,6 +169,7 @@ impl<S> Drop for Share<S> {
             Counted::Busy => counts.busy.fetch_sub(1, Ordering::Relaxed),
         };
         self.pool.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.pool.alive.fetch_sub(1, Ordering::Relaxed);
         self.pool.freed.notify_one();
     }
 }
@@ -182,6 +190,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
             hasher: RandomState::new(),
             next_ticket: AtomicU64::new(1),
             used: AtomicU64::new(0),
+            alive: AtomicUsize::new(0),
             freed: Notify::new(),
             thawed: Mutex::default(),
             parked: Notify::new(),
@@ -222,7 +231,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
         }
     }
 
-    /// Memory for a new instance; idle ones go for it. `None` where none came free in time.
+    /// Room for a new instance; idle ones go for it. `None` where none came free in time.
     pub async fn share(self: &Arc<Self>, bytes: u64) -> Option<Share<S>> {
         let deadline = tokio::time::Instant::now() + self.limits.wait;
         loop {
@@ -242,12 +251,17 @@ impl<S: Sink + Send + 'static> Pool<S> {
     }
 
     fn try_share(self: &Arc<Self>, bytes: u64) -> Option<Share<S>> {
+        let free = |alive: usize| (alive < self.limits.instances).then_some(alive + 1);
+        self.alive.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
         let fits = |used: u64| {
             // One instance always fits, however big.
             let new = used.saturating_add(bytes);
             (new <= self.limits.memory_bytes || used == 0).then_some(new)
         };
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            self.alive.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
         self.counts.booting.fetch_add(1, Ordering::Relaxed);
         Some(Share { pool: self.clone(), bytes, state: Counted::Booting })
     }
@@ -268,6 +282,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
         // What it counts with goes on, smaller.
         let bytes = bytes.min(share.bytes);
         self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.alive.fetch_add(1, Ordering::Relaxed);
         self.counts.idle.fetch_add(1, Ordering::Relaxed);
         drop(share);
         let parked = Parked { ticket, instance, since, bytes, tag };
@@ -363,6 +378,7 @@ impl<S: Sink + Send + 'static> Pool<S> {
             for parked in ended {
                 self.counts.idle.fetch_sub(1, Ordering::Relaxed);
                 self.used.fetch_sub(parked.bytes, Ordering::Relaxed);
+                self.alive.fetch_sub(1, Ordering::Relaxed);
                 self.freed.notify_one();
                 end_with(parked.instance, parked.tag);
             }

@@ -1,9 +1,12 @@
-//! How long sandboxes are kept: until memory is wanted elsewhere, or nobody has used them for a while.
+//! How long sandboxes are kept: until room is wanted elsewhere, or nobody has used them for a while.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::common::{children, sandboxes, wait_for};
-use crate::harness::{PATIENCE, Server, data_folder};
+use crate::harness::{PATIENCE, Server, at_once, data_folder, serve};
 
 /// Takes `event[0]` MiB at its first event, sleeps for `event[1]` seconds, and says who it is.
 const WHO: &str = r#"
@@ -47,6 +50,46 @@ fn who_was_unused_for_longest_goes_for_others_memory() {
     let all = ["first", "second", "third"].map(|name| idle(&server, name));
     assert_eq!(all, [1.0, 1.0, 0.0]);
     assert_ne!(call("third"), third);
+    server.stop();
+}
+
+/// A server that may open 512 files, and so have 14 sandboxes of functions at a time.
+fn with_few_descriptors(data: &Path) -> Server {
+    let serve = serve(data);
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=512:512", "--"]).arg(serve.get_program()).args(serve.get_args());
+    for (key, value) in serve.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    Server::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+#[test]
+fn who_was_unused_for_longest_goes_for_others_descriptors() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    let server = with_few_descriptors(&data);
+    let names: Vec<String> = (0..18).map(|n| format!("f{n}")).collect();
+    for name in &names {
+        if !server.python(name, WHO, &json!({ "MemorySize": 128, "Timeout": 60 })) {
+            return;
+        }
+    }
+    for name in &names {
+        assert!(server.result(name, &json!([1, 0])).is_string());
+    }
+    let all: Vec<f64> = names.iter().map(|name| idle(&server, name)).collect();
+    assert_eq!(all, [[0.0; 4].as_slice(), &[1.0; 14]].concat());
+    // At once: who finds no place waits for one.
+    let answers = at_once(names.len(), |n| server.result(&names[n], &json!([1, 1])));
+    assert!(answers.iter().all(serde_json::Value::is_string), "{answers:?}");
+    let text = server.stderr();
+    assert!(!text.contains("os error 24"), "too many open files: {text}");
     server.stop();
 }
 

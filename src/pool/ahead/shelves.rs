@@ -2,8 +2,8 @@
 //!
 //! A kind's target is its base, or one for each function that was made or changed lately and has not been invoked since
 //! where those are more (their first events are most likely the next cold starts); and one more for each claim of the
-//! last seconds. Memory is one budget for all; when it is used up, what nobody asked for makes room for what somebody
-//! did.
+//! last seconds. Memory is one budget for all, and places are another; when one is used up, what nobody asked for makes
+//! room for what somebody did.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -208,12 +208,17 @@ impl<T: Waiting> Shelves<T> {
         ready.chain(making).sum()
     }
 
-    /// Whether there is memory for one more of `kind`; others go `over` for it.
+    fn is_full(&self) -> bool {
+        let ready: usize = self.kinds.values().map(|shelf| shelf.ready.len()).sum();
+        self.used() >= self.limits.memory_bytes || ready + self.making.len() >= self.limits.places
+    }
+
+    /// Whether there is room for one more of `kind`; others go `over` for it.
     ///
     /// Only for what is in use. First what nobody asked for of late, longest unasked first; then, where this one has
     /// none, one of those who have several. So no two kinds take from each other in turn.
     fn make_room(&mut self, kind: Kind, now: Instant, over: &mut Vec<T>) -> bool {
-        while self.used() >= self.limits.memory_bytes {
+        while self.is_full() {
             let own = self.kinds.get(&kind).filter(|own| own.is_in_use(now));
             let Some(own) = own else { return false };
             let others = || self.kinds.iter().filter(|(k, s)| **k != kind && !s.ready.is_empty());
@@ -284,7 +289,7 @@ mod tests {
     const FORGET: Duration = Duration::from_secs(3600);
 
     fn shelves(base: usize, memory_bytes: u64) -> Shelves<One> {
-        Shelves::new(Limits { base, most: 32, memory_bytes, forget: FORGET, off: None })
+        Shelves::new(Limits { base, most: 32, memory_bytes, places: 64, forget: FORGET, off: None })
     }
 
     fn secs(seconds: u64) -> Duration {
@@ -387,6 +392,21 @@ mod tests {
         all.want(kind(0), now);
         fill(&mut all, now);
         assert_eq!(count(&all, 0), 1);
+    }
+
+    #[test]
+    fn places_are_a_budget_too() {
+        let now = Instant::now();
+        let mut all = shelves(3, 10_000);
+        all.limits.places = 4;
+        all.want(kind(0), now);
+        all.want(kind(1), now + secs(1));
+        fill(&mut all, now + secs(1));
+        assert_eq!(count(&all, 0) + count(&all, 1), 4);
+        all.limits.places = 0;
+        let mut none = Shelves::<One>::new(all.limits.clone());
+        none.want(kind(0), now);
+        assert_eq!((fill(&mut none, now), count(&none, 0)), (0, 0));
     }
 
     #[test]
