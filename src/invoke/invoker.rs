@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::service::{InvokeRequest, Invoked, Run, RunFuture};
 use super::starts::{self, Boot, Kinds, Why};
-use super::{DEFAULT_PIDS, Function, LogNames, Ready, Request, wanted_ahead, wanted_held};
+use super::{
+    DEFAULT_PIDS, Executed, Function, LogNames, Ready, Request, wanted_ahead, wanted_held,
+};
 use crate::control::records::{CodeRef, LayerRef, Snapshot, Target, VersionRecord};
 use crate::control::{Control, ControlError, ErrorKind};
 use crate::launcher::protocol::Tree;
@@ -99,6 +101,16 @@ struct Version {
     kinds: Kinds,
 }
 
+/// A sandbox for an event, and how it came to be.
+struct Found<S> {
+    ready: Ready<S>,
+    share: Share<S>,
+    tag: Tag,
+    boot: Boot,
+    /// Why not sooner.
+    why: Vec<Why>,
+}
+
 /// One execution's place; given back when dropped.
 struct Permit<S: 'static> {
     invoker: Arc<Invoker<S>>,
@@ -183,10 +195,11 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     ) -> Result<Invoked, ControlError> {
         let function = &version.function;
         let metrics = permit.function.metrics.clone();
-        let (mut ready, mut share, mut tag, cold) =
+        let Found { mut ready, mut share, mut tag, boot, why } =
             self.sandbox(&permit, &version, &request.request_id).await?;
         share.booted();
         tag.gauge.set(SandboxState::Busy);
+        let receipt_of = receipts_wanted().then(|| request.request_id.clone());
         let event = Request {
             request_id: request.request_id,
             payload: request.payload,
@@ -195,10 +208,13 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             trace_id: request.trace_id,
         };
         let executed = ready.execute(function, event, request.stream.as_ref()).await;
-        if cold {
+        if boot != Boot::Warm {
             metrics.cold_start(executed.init.unwrap_or_default());
         }
         metrics.invoked(executed.duration, executed.result.is_err());
+        if let Some(request_id) = receipt_of {
+            log_receipt(request_id, function, &executed, &ready.instance, boot, &why);
+        }
         let logged = if request.durable_log {
             ready.instance.log.end_durably().await
         } else {
@@ -248,15 +264,14 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         permit: &Permit<S>,
         version: &Version,
         request_id: &str,
-    ) -> Result<(Ready<S>, Share<S>, Tag, bool), ControlError> {
+    ) -> Result<Found<S>, ControlError> {
         if let Some(Taken { instance, share, tag }) = self.pool.take(&version.key) {
             let ready = match tag.fresh {
                 Some(init) => Ready::ahead(instance, init, tag.platform.clone()),
                 None => Ready::warm(instance, tag.platform.clone()),
             };
             self.metrics.warm_start();
-            tracing::debug!(request_id, function = version.function.name, boot = Boot::Warm.name());
-            return Ok((ready, share, tag, false));
+            return Ok(Found { ready, share, tag, boot: Boot::Warm, why: Vec::new() });
         }
         // Apart: what a cold start needs, a warm one does not carry along.
         Box::pin(self.new_sandbox(permit, version, request_id)).await
@@ -267,7 +282,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         permit: &Permit<S>,
         version: &Version,
         request_id: &str,
-    ) -> Result<(Ready<S>, Share<S>, Tag, bool), ControlError> {
+    ) -> Result<Found<S>, ControlError> {
         let function = &version.function;
         let Some(share) = self.pool.share(function.memory.bytes()).await else {
             permit.function.metrics.throttles.fetch_add(1, Ordering::Relaxed);
@@ -302,10 +317,10 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             }
         };
         self.note_start(boot, &why);
-        let why = starts::words(&why);
-        tracing::info!(request_id, function = function.name, boot = boot.name(), why);
+        let words = starts::words(&why);
+        tracing::info!(request_id, function = function.name, boot = boot.name(), why = words);
         let tag = tag(version, gauge, ready.platform.clone(), None);
-        Ok((ready, share, tag, true))
+        Ok(Found { ready, share, tag, boot, why })
     }
 
     /// Counts a sandbox's start by how it came to be, and the last reason why not sooner.
@@ -717,6 +732,32 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         made.retain(|function| function.strong_count() > 0);
         made.iter().filter_map(Weak::upgrade).any(|function| function_uses(&function, sha256))
     }
+}
+
+fn receipts_wanted() -> bool {
+    tracing::enabled!(target: "kennel::receipt", tracing::Level::DEBUG)
+}
+
+/// An event's receipt, as a record of the server's own log.
+fn log_receipt<S: Sink>(
+    request_id: String,
+    function: &Function,
+    executed: &Executed,
+    instance: &Instance<S>,
+    boot: Boot,
+    why: &[Why],
+) {
+    let start = if boot == Boot::Warm { "warm" } else { "cold" };
+    let reason = match starts::words(why) {
+        words if words.is_empty() => boot.name().to_owned(),
+        words => format!("{}: {words}", boot.name()),
+    };
+    let (life, log_bytes) = (instance.usage(), instance.log.bytes);
+    let degraded = instance.degraded().to_vec();
+    let start = (start, reason.as_str());
+    let receipt = executed.receipt(function, request_id, life, log_bytes, degraded, start);
+    let receipt = serde_json::to_string(&receipt).unwrap_or_default();
+    tracing::debug!(target: "kennel::receipt", function = function.name, receipt);
 }
 
 fn code_tree(code: &CodeRef) -> Tree {

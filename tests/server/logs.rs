@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::common::wait_for;
-use crate::harness::{Key, PATIENCE, PRINCIPAL, Server};
+use crate::common::{sandboxes, wait_for};
+use crate::harness::{Key, PATIENCE, PRINCIPAL, Server, data_folder, serve};
 
 const SAYS: &str = r#"
     import logging, os
@@ -154,4 +154,47 @@ fn logs_are_for_the_root_key_with_its_own_scope() {
     let unsigned =
         server.plain("POST", "/").header("x-amz-target", "Logs_20140328.DescribeLogGroups");
     server.send(&unsigned).fails(400, "MissingAuthenticationTokenException", "Missing");
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The server's own log.
+
+#[test]
+fn each_invocations_receipt_is_in_the_servers_log() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    let mut command = serve(&data);
+    let server = Server::start(command.args(["--preboot", "0"]).env("KENNEL_LOG", "debug"));
+    if !server.python("told", SAYS, &json!({ "MemorySize": 256 })) {
+        return;
+    }
+    let invoke = |event: Value| server.invoke("told", &event).is(200);
+    let ids = [json!({ "n": 1 }), json!({ "n": 2 }), json!({ "n": 3, "fail": 1 })]
+        .map(|event| invoke(event).header("x-amzn-requestid").to_owned());
+    let receipts = || -> Vec<Value> {
+        let log = server.stderr();
+        let records = log.lines().filter(|line| line.contains(" kennel::receipt: "));
+        let json = records.map(|line| {
+            let (_, json) = line.split_once(" receipt=").expect("a receipt");
+            let text: String = serde_json::from_str(json).expect("a quoted string");
+            serde_json::from_str(&text).expect("a receipt in JSON")
+        });
+        json.collect()
+    };
+    let all = wait_for("three receipts", PATIENCE, || Some(receipts()).filter(|r| r.len() == 3));
+    for (receipt, id) in all.iter().zip(&ids) {
+        assert_eq!(receipt["requestId"], **id, "{receipt}");
+        assert_eq!(receipt["memorySizeMb"], 256, "{receipt}");
+        assert!(receipt["cpuTimeMs"].as_f64().is_some_and(|ms| ms > 1.0), "{receipt}");
+        let (took, billed) = (&receipt["durationMs"], &receipt["billedDurationMs"]);
+        assert_eq!(took.as_f64().map(f64::ceil), billed.as_f64(), "{receipt}");
+    }
+    let told = |key: &str| -> Vec<Value> { all.iter().map(|r| r[key].clone()).collect() };
+    assert_eq!(told("start"), ["cold", "warm", "warm"]);
+    assert_eq!(told("startReason"), ["full: preboot is 0", "warm", "warm"]);
+    assert_eq!(told("status"), ["success", "success", "exit"]);
+    assert!(all[0]["initDurationMs"].is_number() && all[1]["initDurationMs"].is_null());
+    server.stop();
 }
