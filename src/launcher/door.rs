@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
     self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
-    Sandbox, SandboxSpec, Source, Stdio,
+    Sandbox, SandboxSpec, Source, Starting, Stdio, Step, Told,
 };
 use crate::sys;
 
@@ -43,7 +43,7 @@ pub struct RuntimeFiles {
 
 /// Processes on their way out, removers and inits, at a time; beyond them the launcher removes by itself.
 const MAX_ENDING: usize = 32;
-/// How often those are looked after while no request comes.
+/// How often those are looked after.
 const REAP_EVERY: Duration = Duration::from_millis(20);
 
 /// Most sandboxes of one launcher at a time.
@@ -74,108 +74,248 @@ enum RequestError {
 /// Serves requests until the server is gone; then nothing of any sandbox is left.
 pub fn serve(socket: &OwnedFd, table: &Table) {
     let _ = sys::process::set_name(c"kennel-launcher");
-    let mut sandboxes: HashMap<u32, Sandbox> = HashMap::new();
+    let mut door = Door {
+        socket,
+        table,
+        sandboxes: HashMap::new(),
+        starting: Vec::new(),
+        told: Vec::new(),
+        ending: Vec::new(),
+        reaped: Instant::now(),
+    };
     let mut buffer = vec![0; MAX_MESSAGE];
-    let mut ending: Vec<libc::pid_t> = Vec::new();
-    loop {
-        while !ending.is_empty() {
-            ending.retain(|pid| !sys::process::reaped(*pid));
-            if readable(socket, REAP_EVERY) {
-                break;
-            }
+    while door.step(&mut buffer).is_ok() {}
+    door.end();
+}
+
+/// The server is gone, or broken.
+struct Closed;
+
+/// What waits for a process inside does so here, beside the others: one thread makes several sandboxes at a time, and a
+/// claim does not wait until they are made.
+struct Door<'a> {
+    socket: &'a OwnedFd,
+    table: &'a Table,
+    sandboxes: HashMap<u32, Sandbox>,
+    /// Launches whose first process has not come to its end yet.
+    starting: Vec<(u32, Starting)>,
+    /// Claims whose program is on its way to exec.
+    told: Vec<(u32, Told)>,
+    /// Processes on their way out: removers and inits.
+    ending: Vec<libc::pid_t>,
+    /// When those that had ended were last looked for.
+    reaped: Instant,
+}
+
+impl Door<'_> {
+    /// Waits for what comes next, and answers it.
+    fn step(&mut self, buffer: &mut [u8]) -> Result<(), Closed> {
+        let Ready { request, starting, told } = self.wait();
+        // From the back, since what is over leaves its list.
+        for at in told.into_iter().rev() {
+            self.advance_claim(at)?;
         }
-        let length = match sys::socket::recv_with_fds(socket.as_fd(), &mut buffer) {
-            Ok((0, _)) | Err(_) => break,
+        for at in starting.into_iter().rev() {
+            self.advance_launch(at)?;
+        }
+        if self.reaped.elapsed() >= REAP_EVERY {
+            self.reap();
+        }
+        if !request {
+            return Ok(());
+        }
+        let length = match sys::socket::recv_with_fds(self.socket.as_fd(), buffer) {
+            Ok((0, _)) | Err(_) => return Err(Closed),
             Ok((length, _)) => length,
         };
         // A message that cannot be read is a broken or hostile server: nothing more is done for it.
-        let Ok(request) = postcard::from_bytes::<Request>(&buffer[..length]) else { break };
-        let sent = match request {
-            Request::Launch(wanted) => {
-                let id = wanted.id;
-                let result = launch(wanted, table, &sandboxes);
-                match result {
-                    Ok(mut live) => {
-                        let sent = send_launched(socket, id, &live);
-                        // The server's copies are the only ones that count from here.
-                        live.log = None;
-                        live.listeners = sandbox::Listeners::default();
-                        live.reap_helpers();
-                        sandboxes.insert(id, live);
-                        sent
-                    }
-                    Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
-                }
-            }
-            Request::Claim(wanted) => {
-                let id = wanted.id;
-                match claim(&wanted, table, &mut sandboxes) {
-                    Ok(exec_failed) => send(socket, &Reply::Claimed { id, exec_failed }),
-                    Err((chain, hint)) => send(socket, &Reply::Refused { id, chain, hint }),
-                }
-            }
-            Request::Release { id } => match sandboxes.remove(&id) {
-                Some(live) => {
-                    let (usage, remains) = live.finish(true);
-                    let reply = Reply::Released {
-                        id,
-                        memory_peak_bytes: usage.memory_peak_bytes,
-                        cpu_time: usage.cpu_time,
-                        oom_kills: usage.oom_kills,
-                        pids_peak: usage.pids_peak,
-                    };
-                    // The answer goes out first, and the next request is not held up: removing takes milliseconds.
-                    let sent = send(socket, &reply);
-                    if ending.len() < MAX_ENDING {
-                        ending.extend(remains.remove_beside());
-                    } else {
-                        remains.remove();
-                    }
-                    sent
-                }
-                None => break,
-            },
-            Request::Shutdown => break,
-        };
-        if sent.is_err() {
-            break;
+        match postcard::from_bytes::<Request>(&buffer[..length]).map_err(|_| Closed)? {
+            Request::Launch(wanted) => self.launch(&wanted),
+            Request::Claim(wanted) => self.claim(&wanted),
+            Request::Release { id } => self.release(id),
+            Request::Shutdown => Err(Closed),
         }
     }
-    for live in sandboxes.values() {
-        live.kill();
+
+    fn reap(&mut self) {
+        self.ending.retain(|pid| !sys::process::reaped(*pid));
+        self.reaped = Instant::now();
     }
-    for pid in ending {
-        let _ = sys::process::wait4(pid);
+
+    fn wait(&self) -> Ready {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let wanted = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![wanted(self.socket.as_fd())];
+        fds.extend(self.starting.iter().map(|(_, starting)| wanted(starting.as_fd())));
+        fds.extend(self.told.iter().map(|(_, told)| wanted(told.as_fd())));
+        let now = Instant::now();
+        let due = self.told.iter().map(|(_, told)| told.until.saturating_duration_since(now));
+        let reap = (!self.ending.is_empty()).then_some(REAP_EVERY);
+        let limit = due.chain(reap).min().map_or(PollTimeout::NONE, |limit| {
+            // Never a moment too early.
+            let limit = limit.saturating_add(Duration::from_millis(1));
+            PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
+        });
+        let _ = poll(&mut fds, limit);
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let (starting, told) = fds[1..].split_at(self.starting.len());
+        let late = Instant::now();
+        Ready {
+            request: is_ready(&fds[0]),
+            starting: (0..starting.len()).filter(|at| is_ready(&starting[*at])).collect(),
+            told: (0..told.len())
+                .filter(|at| is_ready(&told[*at]) || self.told[*at].1.until <= late)
+                .collect(),
+        }
     }
-    for (_, live) in sandboxes.drain() {
-        live.destroy();
+
+    fn launch(&mut self, wanted: &Launch) -> Result<(), Closed> {
+        let id = wanted.id;
+        let begun = || -> Result<Starting, RequestError> {
+            let all = self.sandboxes.len() + self.starting.len();
+            if self.sandboxes.contains_key(&id) || self.starting.iter().any(|(i, _)| *i == id) {
+                return Err(RequestError::IdInUse { id });
+            }
+            if all >= MAX_SANDBOXES {
+                return Err(RequestError::TooMany);
+            }
+            let spec = spec_of(wanted, self.table)?;
+            Ok(sandbox::begin(&spec, sandbox::prepare(&spec)?, &self.table.layout, id)?)
+        };
+        match begun() {
+            Ok(starting) => {
+                self.starting.push((id, starting));
+                Ok(())
+            }
+            Err(error) => self.refuse(id, &error),
+        }
     }
-    // What a launcher that was killed left behind. At the end, since no start must wait for it.
-    table.layout.sweep();
+
+    fn advance_launch(&mut self, at: usize) -> Result<(), Closed> {
+        let (id, starting) = self.starting.swap_remove(at);
+        match starting.advance() {
+            Ok(Step::Pending(starting)) => self.starting.push((id, starting)),
+            Ok(Step::Done(mut live)) => {
+                send_launched(self.socket, id, &live)?;
+                // The server's copies are the only ones that count from here.
+                live.log = None;
+                live.listeners = sandbox::Listeners::default();
+                live.reap_helpers();
+                self.sandboxes.insert(id, *live);
+            }
+            Err(error) => self.refuse(id, &error)?,
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, wanted: &Claim) -> Result<(), Closed> {
+        let id = wanted.id;
+        let mut claim = || -> Result<Option<Told>, RequestError> {
+            let memory = MemoryMib::new(wanted.memory_mib)?;
+            let mounts = trees(&wanted.code, &wanted.layers, self.table)?;
+            let sandbox = self.sandboxes.get_mut(&id).ok_or(RequestError::NoSandbox { id })?;
+            Ok(sandbox.claim(&mounts, memory, wanted.start.as_ref())?)
+        };
+        match claim() {
+            Ok(Some(told)) => {
+                self.told.push((id, told));
+                Ok(())
+            }
+            Ok(None) => send(self.socket, &Reply::Claimed { id, exec_failed: None }),
+            Err(error) => self.refuse(id, &error),
+        }
+    }
+
+    fn advance_claim(&mut self, at: usize) -> Result<(), Closed> {
+        let (id, told) = &mut self.told[at];
+        let id = *id;
+        let outcome = match told.until <= Instant::now() {
+            true => Err(Told::too_late()),
+            false => told.advance(),
+        };
+        if let Ok(None) = outcome {
+            return Ok(());
+        }
+        self.told.swap_remove(at);
+        match outcome {
+            Ok(failed) => {
+                let exec_failed = failed.flatten().map(|e| (e.program, e.errno));
+                send(self.socket, &Reply::Claimed { id, exec_failed })
+            }
+            Err(error) => self.refuse(id, &error),
+        }
+    }
+
+    fn release(&mut self, id: u32) -> Result<(), Closed> {
+        let live = self.sandboxes.remove(&id).ok_or(Closed)?;
+        if let Some(at) = self.told.iter().position(|(told, _)| *told == id) {
+            self.told.swap_remove(at);
+            self.refuse(id, &RequestError::NoSandbox { id })?;
+        }
+        let (usage, remains) = live.finish(true);
+        // The answer goes out first, and the next request is not held up: removing takes milliseconds.
+        let reply = Reply::Released {
+            id,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            cpu_time: usage.cpu_time,
+            oom_kills: usage.oom_kills,
+            pids_peak: usage.pids_peak,
+        };
+        let sent = send(self.socket, &reply);
+        if self.ending.len() >= MAX_ENDING {
+            self.reap();
+        }
+        if self.ending.len() < MAX_ENDING {
+            self.ending.extend(remains.remove_beside());
+        } else {
+            remains.remove();
+        }
+        sent
+    }
+
+    fn refuse(&self, id: u32, error: &dyn Error) -> Result<(), Closed> {
+        let (chain, hint) = chain_of(error);
+        send(self.socket, &Reply::Refused { id, chain, hint })
+    }
+
+    fn end(mut self) {
+        for live in self.sandboxes.values() {
+            live.kill();
+        }
+        for (_, starting) in self.starting {
+            starting.destroy();
+        }
+        for pid in self.ending {
+            let _ = sys::process::wait4(pid);
+        }
+        for (_, live) in self.sandboxes.drain() {
+            live.destroy();
+        }
+        // What a launcher that was killed left behind. At the end, since no start must wait for it.
+        self.table.layout.sweep();
+    }
 }
 
-/// Waits for a request, for so long at most.
-fn readable(socket: &OwnedFd, limit: Duration) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
-    !matches!(poll(&mut fds, limit), Ok(0))
+/// What can go on: a request has come, and places in the two lists.
+struct Ready {
+    request: bool,
+    starting: Vec<usize>,
+    told: Vec<usize>,
 }
 
-fn send(socket: &OwnedFd, reply: &Reply) -> std::io::Result<()> {
-    let bytes = postcard::to_stdvec(reply).map_err(std::io::Error::other)?;
-    sys::socket::send_with_fds(socket.as_fd(), &bytes, &[])
+fn send(socket: &OwnedFd, reply: &Reply) -> Result<(), Closed> {
+    send_all(socket, reply, &[])
 }
 
-fn exec_failed(live: &Sandbox) -> Option<(String, i32)> {
-    live.exec_failed.as_ref().map(|e| (e.program.clone(), e.errno))
+fn send_all(socket: &OwnedFd, reply: &Reply, fds: &[BorrowedFd<'_>]) -> Result<(), Closed> {
+    let bytes = postcard::to_stdvec(reply).map_err(|_| Closed)?;
+    sys::socket::send_with_fds(socket.as_fd(), &bytes, fds).map_err(|_| Closed)
 }
 
-fn send_launched(socket: &OwnedFd, id: u32, live: &Sandbox) -> std::io::Result<()> {
+fn send_launched(socket: &OwnedFd, id: u32, live: &Sandbox) -> Result<(), Closed> {
     let (present, control) = live.files.as_fds();
-    let exec_failed = exec_failed(live);
+    let exec_failed = live.exec_failed.as_ref().map(|e| (e.program.clone(), e.errno));
     let reply = Reply::Launched { id, present, exec_failed, degraded: names(&live.degraded) };
-    let bytes = postcard::to_stdvec(&reply).map_err(std::io::Error::other)?;
     let mut fds = vec![live.pidfd.as_fd(), live.status.as_fd()];
     fds.extend(live.log.as_ref().map(AsFd::as_fd));
     let listeners = &live.listeners;
@@ -183,7 +323,7 @@ fn send_launched(socket: &OwnedFd, id: u32, live: &Sandbox) -> std::io::Result<(
         [&listeners.unix, &listeners.tcp, &listeners.rpc].into_iter().flatten().map(AsFd::as_fd),
     );
     fds.extend(control);
-    sys::socket::send_with_fds(socket.as_fd(), &bytes, &fds)
+    send_all(socket, &reply, &fds)
 }
 
 type Refusal = (Vec<String>, Option<String>);
@@ -196,43 +336,6 @@ fn chain_of(error: &dyn Error) -> Refusal {
         source = cause.source();
     }
     (chain, Some("run `kennel doctor` to see what this host lacks and how to mend it".into()))
-}
-
-fn launch(
-    wanted: Launch,
-    table: &Table,
-    alive: &HashMap<u32, Sandbox>,
-) -> Result<Sandbox, Refusal> {
-    let check = || -> Result<SandboxSpec, RequestError> {
-        if alive.contains_key(&wanted.id) {
-            return Err(RequestError::IdInUse { id: wanted.id });
-        }
-        if alive.len() >= MAX_SANDBOXES {
-            return Err(RequestError::TooMany);
-        }
-        spec_of(&wanted, table)
-    };
-    check()
-        .and_then(|spec| {
-            Ok(sandbox::launch(&spec, sandbox::prepare(&spec)?, &table.layout, wanted.id)?)
-        })
-        .map_err(|error| chain_of(&error))
-}
-
-fn claim(
-    wanted: &Claim,
-    table: &Table,
-    sandboxes: &mut HashMap<u32, Sandbox>,
-) -> Result<Option<(String, i32)>, Refusal> {
-    let mut claim = || -> Result<_, RequestError> {
-        let memory = MemoryMib::new(wanted.memory_mib)?;
-        let mounts = trees(&wanted.code, &wanted.layers, table)?;
-        let sandbox = sandboxes.get_mut(&wanted.id);
-        let sandbox = sandbox.ok_or(RequestError::NoSandbox { id: wanted.id })?;
-        sandbox.claim(&mounts, memory, wanted.start.as_ref())?;
-        Ok(exec_failed(sandbox))
-    };
-    claim().map_err(|error| chain_of(&error))
 }
 
 /// A function's code and layers, where they are inside.

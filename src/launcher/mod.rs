@@ -9,12 +9,17 @@ pub mod confine;
 mod door;
 pub mod protocol;
 
+use std::collections::HashMap;
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 pub use door::{RUNTIME_DIR, RuntimeFiles, Table};
 use protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request};
@@ -78,11 +83,29 @@ pub struct Handle {
     pub degraded: Vec<String>,
 }
 
-/// The server's end of the door. One request at a time.
+/// The server's end of the door. Launches are several at a time, one a core; claims and releases pass them by.
 #[derive(Debug)]
 pub struct Launcher {
-    socket: Mutex<AsyncFd<OwnedFd>>,
+    door: Arc<Door>,
+    reader: JoinHandle<()>,
+    launches: Semaphore,
     next_id: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Door {
+    socket: AsyncFd<OwnedFd>,
+    /// Who waits for a reply; none once the launcher is gone.
+    waiting: Mutex<Option<HashMap<Asked, oneshot::Sender<Answer>>>>,
+}
+
+type Answer = (Reply, Vec<OwnedFd>);
+
+/// A sandbox has one request at a time, but for its release, which comes whatever was asked before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Asked {
+    id: u32,
+    release: bool,
 }
 
 impl Launcher {
@@ -91,7 +114,11 @@ impl Launcher {
     pub fn new(forked: Forked) -> Result<Self, LauncherError> {
         let socket =
             sys::watch::watch(forked.socket).map_err(|source| LauncherError::Start { source })?;
-        Ok(Self { socket: Mutex::new(socket), next_id: AtomicU32::new(1) })
+        let door = Arc::new(Door { socket, waiting: Mutex::new(Some(HashMap::new())) });
+        let reader = tokio::spawn(read_replies(door.clone()));
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let launches = Semaphore::new(cores.max(2));
+        Ok(Self { door, reader, launches, next_id: AtomicU32::new(1) })
     }
 
     pub fn new_id(&self) -> u32 {
@@ -104,7 +131,9 @@ impl Launcher {
     /// [`LauncherError::Refused`] with the launcher's reasons; [`LauncherError::Gone`].
     pub async fn launch(&self, wanted: Launch) -> Result<Handle, LauncherError> {
         let rpc = wanted.rpc;
-        let (reply, fds) = self.ask(&Request::Launch(wanted)).await?;
+        let asked = Asked { id: wanted.id, release: false };
+        let _turn = self.launches.acquire().await.map_err(|_| LauncherError::Gone)?;
+        let (reply, fds) = self.ask(asked, &Request::Launch(wanted)).await?;
         match reply {
             Reply::Launched { id, present, exec_failed, degraded } => {
                 let mut fds = fds.into_iter();
@@ -127,7 +156,8 @@ impl Launcher {
     /// # Errors
     /// As [`Self::launch`].
     pub async fn claim(&self, wanted: Claim) -> Result<Option<(String, i32)>, LauncherError> {
-        match self.ask(&Request::Claim(wanted)).await?.0 {
+        let asked = Asked { id: wanted.id, release: false };
+        match self.ask(asked, &Request::Claim(wanted)).await?.0 {
             Reply::Claimed { exec_failed, .. } => Ok(exec_failed),
             Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
             _ => Err(LauncherError::Gone),
@@ -139,7 +169,8 @@ impl Launcher {
     /// # Errors
     /// [`LauncherError::Gone`].
     pub async fn release(&self, id: u32) -> Result<Usage, LauncherError> {
-        match self.ask(&Request::Release { id }).await?.0 {
+        let asked = Asked { id, release: true };
+        match self.ask(asked, &Request::Release { id }).await?.0 {
             Reply::Released { memory_peak_bytes, cpu_time, oom_kills, pids_peak, .. } => {
                 Ok(Usage { memory_peak_bytes, cpu_time, oom_kills, pids_peak })
             }
@@ -150,35 +181,183 @@ impl Launcher {
     /// Has everything removed and the launcher end; its parent sees the end of the process.
     pub async fn shutdown(&self) {
         let Ok(bytes) = postcard::to_stdvec(&Request::Shutdown) else { return };
-        let socket = self.socket.lock().await;
-        let sent = socket.async_io(tokio::io::Interest::WRITABLE, |s| {
-            sys::socket::send_with_fds(s.as_fd(), &bytes, &[])
-        });
-        let _ = sent.await; // gone already: so much the better
+        let _ = self.door.send(&bytes).await; // gone already: so much the better
     }
 
-    async fn ask(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), LauncherError> {
+    async fn ask(&self, asked: Asked, request: &Request) -> Result<Answer, LauncherError> {
         let bytes = postcard::to_stdvec(request).map_err(|_| LauncherError::Gone)?;
         if bytes.len() > MAX_MESSAGE {
             let text = format!("a request of {} bytes is over {MAX_MESSAGE}", bytes.len());
             return Err(LauncherError::Refused { chain: vec![text], hint: None });
         }
-        let gone = |_| LauncherError::Gone;
-        let socket = self.socket.lock().await;
-        socket
-            .async_io(tokio::io::Interest::WRITABLE, |s| {
-                sys::socket::send_with_fds(s.as_fd(), &bytes, &[])
-            })
-            .await
-            .map_err(gone)?;
+        let (sender, answer) = oneshot::channel();
+        self.door.waiting().as_mut().ok_or(LauncherError::Gone)?.insert(asked, sender);
+        self.door.send(&bytes).await.map_err(|_| LauncherError::Gone)?;
+        answer.await.map_err(|_| LauncherError::Gone)
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // The launcher's sign to end is that nobody has this socket any more.
+        self.reader.abort();
+    }
+}
+
+impl Door {
+    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<Asked, oneshot::Sender<Answer>>>> {
+        // No code here panics while it holds the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let send = |s: &OwnedFd| sys::socket::send_with_fds(s.as_fd(), bytes, &[]);
+        self.socket.async_io(Interest::WRITABLE, send).await
+    }
+
+    /// A reply reaches who asked. Whoever went away leaves nothing behind: their sandbox is released.
+    async fn hand_over(&self, (reply, fds): Answer) -> io::Result<()> {
+        let (id, release) = match &reply {
+            Reply::Released { id, .. } => (*id, true),
+            Reply::Launched { id, .. } | Reply::Claimed { id, .. } | Reply::Refused { id, .. } => {
+                (*id, false)
+            }
+        };
+        let asker = self.waiting().as_mut().and_then(|all| all.remove(&Asked { id, release }));
+        let unheard = match asker {
+            Some(asker) => asker.send((reply, fds)).err().map(|(reply, _)| reply),
+            None => Some(reply),
+        };
+        match unheard {
+            Some(Reply::Launched { id, .. }) => {
+                let release = postcard::to_stdvec(&Request::Release { id });
+                self.send(&release.map_err(io::Error::other)?).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Until the launcher is gone, or says what cannot be read.
+async fn read_replies(door: Arc<Door>) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let receive = |s: &OwnedFd| sys::socket::recv_with_fds(s.as_fd(), &mut buffer);
+        let Ok((length, fds)) = door.socket.async_io(Interest::READABLE, receive).await else {
+            break;
+        };
+        let Ok(reply) = postcard::from_bytes(&buffer[..length]) else { break };
+        if door.hand_over((reply, fds)).await.is_err() {
+            break;
+        }
+    }
+    *door.waiting() = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The server's end, and the launcher's in a test's hands.
+    fn door() -> (Arc<Launcher>, AsyncFd<OwnedFd>) {
+        let (ours, theirs) = sys::socket::seqpacket_pair().unwrap();
+        let launcher = Launcher::new(Forked { pid: 0, socket: ours }).unwrap();
+        (Arc::new(launcher), sys::watch::watch(theirs).unwrap())
+    }
+
+    async fn asked(launcher: &AsyncFd<OwnedFd>) -> Request {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let (length, fds) = socket
-            .async_io(tokio::io::Interest::READABLE, |s| {
-                sys::socket::recv_with_fds(s.as_fd(), &mut buffer)
+        let receive = |s: &OwnedFd| sys::socket::recv_with_fds(s.as_fd(), &mut buffer);
+        let (length, _) = launcher.async_io(Interest::READABLE, receive).await.unwrap();
+        postcard::from_bytes(&buffer[..length]).unwrap()
+    }
+
+    fn reply(launcher: &AsyncFd<OwnedFd>, reply: &Reply) {
+        let bytes = postcard::to_stdvec(reply).unwrap();
+        sys::socket::send_with_fds(launcher.get_ref().as_fd(), &bytes, &[]).unwrap();
+    }
+
+    fn launched(id: u32) -> Reply {
+        let present = ControlFiles::default().as_fds().0;
+        Reply::Launched { id, present, exec_failed: None, degraded: Vec::new() }
+    }
+
+    fn claim(id: u32) -> Claim {
+        let code = protocol::Tree::Operator(0);
+        Claim { id, code, layers: Vec::new(), memory_mib: 128, start: None }
+    }
+
+    fn launch(id: u32) -> Launch {
+        Launch {
+            id,
+            runtime: 0,
+            code: None,
+            layers: Vec::new(),
+            held: true,
+            argv_any: Vec::new(),
+            env: Vec::new(),
+            memory_mib: 128,
+            milli_cpu: 1000,
+            pids: 16,
+            tmp_mib: 16,
+            rpc: false,
+            host_network: false,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn replies_find_who_asked_in_whatever_order_they_come() {
+        let (server, launcher) = door();
+        let [first, second] = [1, 2].map(|id| {
+            let server = server.clone();
+            tokio::spawn(async move { server.claim(claim(id)).await })
+        });
+        for _ in [1, 2] {
+            assert!(matches!(asked(&launcher).await, Request::Claim(_)));
+        }
+        let why = vec!["no".to_owned()];
+        reply(&launcher, &Reply::Refused { id: 2, chain: why.clone(), hint: None });
+        let refused = second.await.unwrap();
+        assert!(matches!(refused, Err(LauncherError::Refused { chain, .. }) if chain == why));
+        reply(&launcher, &Reply::Claimed { id: 1, exec_failed: None });
+        assert!(matches!(first.await.unwrap(), Ok(None)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_was_launched_for_nobody_is_released() {
+        let (server, launcher) = door();
+        let (asks, asker) = (server.clone(), launch(7));
+        let gone = tokio::spawn(async move { asks.launch(asker).await.map(|handle| handle.id) });
+        assert!(matches!(asked(&launcher).await, Request::Launch(l) if l.id == 7));
+        gone.abort();
+        assert!(gone.await.is_err_and(|e| e.is_cancelled()));
+        reply(&launcher, &launched(7));
+        assert!(matches!(asked(&launcher).await, Request::Release { id: 7 }));
+    }
+
+    /// Launches wait for one another beyond a few; nothing else waits for them.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_claim_passes_launches_by() {
+        let (server, launcher) = door();
+        let most = u32::try_from(server.launches.available_permits()).unwrap();
+        let launches: Vec<_> = (0..most + 3)
+            .map(|id| {
+                let server = server.clone();
+                tokio::spawn(async move { server.launch(launch(id)).await.map(|handle| handle.id) })
             })
-            .await
-            .map_err(gone)?;
-        let reply = postcard::from_bytes(&buffer[..length]).map_err(|_| LauncherError::Gone)?;
-        Ok((reply, fds))
+            .collect();
+        for _ in 0..most {
+            assert!(matches!(asked(&launcher).await, Request::Launch(_)));
+        }
+        let claims = server.clone();
+        let claiming = tokio::spawn(async move { claims.claim(claim(99)).await });
+        assert!(matches!(asked(&launcher).await, Request::Claim(c) if c.id == 99));
+        reply(&launcher, &Reply::Claimed { id: 99, exec_failed: None });
+        assert!(matches!(claiming.await.unwrap(), Ok(None)));
+        // The launcher's end: nobody waits for ever.
+        drop(launcher);
+        for launch in launches {
+            assert!(matches!(launch.await.unwrap(), Err(LauncherError::Gone)));
+        }
     }
 }

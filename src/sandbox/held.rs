@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::rootfs::Failed;
@@ -41,58 +40,76 @@ impl Held {
         Self(report)
     }
 
-    /// Has the program exec; why it could not, if so.
+    /// Tells the program what it is.
     ///
     /// # Errors
-    /// A message over [`MAX_START`]; a process that is gone, or does not come to its exec in time.
-    pub fn start(self, start: &Start) -> Result<Option<ExecFailed>, LaunchError> {
-        let process = |source| LaunchError::Process { source };
+    /// A message over [`MAX_START`]; a process that is gone.
+    pub fn start(self, start: &Start) -> Result<Told, LaunchError> {
         let bytes = postcard::to_stdvec(start).map_err(|e| process(io::Error::other(e)))?;
         if bytes.len() > MAX_START {
             return Err(process(io::Error::from_raw_os_error(libc::E2BIG)));
         }
         sys::socket::send_with_fds(self.0.as_fd(), &bytes, &[]).map_err(process)?;
-        let (mut told, mut failed) = (false, None);
         let until = Instant::now() + EXEC_LIMIT;
-        let mut buffer = vec![0; MAX_REPORT];
-        loop {
-            wait_readable(self.0.as_fd(), until).map_err(process)?;
-            let length =
-                sys::socket::recv_with_fds(self.0.as_fd(), &mut buffer).map_err(process)?.0;
-            if length == 0 {
-                let gone = || LaunchError::Died { status: "killed while it waited".into() };
-                return if told { Ok(failed) } else { Err(gone()) };
-            }
-            match Report::decode(&buffer[..length]) {
-                Some(Report::Told) => told = true,
-                Some(Report::ExecFailed { program, errno }) => {
-                    failed = Some(ExecFailed { program, errno });
-                }
-                Some(Report::Failed { stage, what, errno }) => {
-                    let source = io::Error::from_raw_os_error(errno);
-                    return Err(LaunchError::Stage { stage, what, source });
-                }
-                Some(Report::Ready | Report::Held) | None => {
-                    return Err(process(io::Error::from_raw_os_error(libc::EPROTO)));
-                }
-            }
-        }
+        Ok(Told { socket: self.0, until, is_taken: false, failed: None })
     }
 }
 
-/// # Errors
-/// `ETIMEDOUT`; poll(2)'s.
-fn wait_readable(socket: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let limit = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], limit) {
-            Ok(0) if left.is_zero() => return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
-            Ok(0) | Err(nix::Error::EINTR) => {}
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
-        }
+/// A program that was told what it is, on its way to exec.
+#[derive(Debug)]
+pub struct Told {
+    socket: OwnedFd,
+    /// Its exec is over by then, or never comes.
+    pub until: Instant,
+    /// It has read the message.
+    is_taken: bool,
+    failed: Option<ExecFailed>,
+}
+
+impl AsFd for Told {
+    /// Readable when there is something to [`Self::advance`] by.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
+}
+
+impl Told {
+    /// Takes one report, and waits for it where there is none. `Some`: it has exec'd, or this is why it could not.
+    ///
+    /// # Errors
+    /// A process that is gone, or says what it should not.
+    pub fn advance(&mut self) -> Result<Option<Option<ExecFailed>>, LaunchError> {
+        let mut buffer = vec![0; MAX_REPORT];
+        let length =
+            sys::socket::recv_with_fds(self.socket.as_fd(), &mut buffer).map_err(process)?.0;
+        if length == 0 {
+            let gone = || LaunchError::Died { status: "killed while it waited".into() };
+            return if self.is_taken { Ok(Some(self.failed.take())) } else { Err(gone()) };
+        }
+        match Report::decode(&buffer[..length]) {
+            Some(Report::Told) => self.is_taken = true,
+            Some(Report::ExecFailed { program, errno }) => {
+                self.failed = Some(ExecFailed { program, errno });
+            }
+            Some(Report::Failed { stage, what, errno }) => {
+                let source = io::Error::from_raw_os_error(errno);
+                return Err(LaunchError::Stage { stage, what, source });
+            }
+            Some(Report::Ready | Report::Held) | None => {
+                return Err(process(io::Error::from_raw_os_error(libc::EPROTO)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a program that did not come to its exec in time is.
+    pub fn too_late() -> LaunchError {
+        process(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+    }
+}
+
+fn process(source: io::Error) -> LaunchError {
+    LaunchError::Process { source }
 }
 
 /// The program's side: says that it waits, and waits. With it are 0, 1, 2 and `report` alone: what the launcher had open
@@ -125,6 +142,15 @@ mod tests {
         Start { argv_any: vec![vec!["true".into()]], env: vec![("A".into(), "b".into())] }
     }
 
+    fn outcome(held: Held) -> Result<Option<ExecFailed>, LaunchError> {
+        let mut told = held.start(&start())?;
+        loop {
+            if let Some(outcome) = told.advance()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
     /// The launcher's end, and the program's.
     fn pair() -> (Held, OwnedFd) {
         let (ours, theirs) = sys::socket::seqpacket_pair().unwrap();
@@ -155,7 +181,7 @@ mod tests {
                 let length = sys::socket::recv_with_fds(program.as_fd(), &mut buffer).unwrap().0;
                 postcard::from_bytes::<Start>(&buffer[..length]).unwrap()
             });
-            let got = match held.start(&start()) {
+            let got = match outcome(held) {
                 Ok(failed) => format!("Ok({failed:?})"),
                 Err(error) => format!("Err({error})"),
             };
@@ -168,15 +194,12 @@ mod tests {
     fn one_that_is_gone_did_not_exec() {
         let (held, program) = pair();
         drop(program);
-        assert!(held.start(&start()).is_err(), "before it was told");
-        let (held, program) = pair();
+        assert!(outcome(held).is_err(), "before it was told");
         // It ends with the message unread: end-of-file, and no exec.
-        let ends = std::thread::spawn(move || {
-            wait_readable(program.as_fd(), Instant::now() + EXEC_LIMIT).unwrap();
-            drop(program);
-        });
-        assert!(held.start(&start()).is_err(), "as it was told");
-        ends.join().unwrap();
+        let (held, program) = pair();
+        let mut told = held.start(&start()).unwrap();
+        drop(program);
+        assert!(told.advance().is_err(), "as it was told");
     }
 
     #[test]

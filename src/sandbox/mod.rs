@@ -38,13 +38,14 @@ mod scratch;
 pub mod seccomp;
 pub mod spec;
 mod stages;
+mod starting;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub use cgroup::{CgroupError, ControlFiles, Group, Layout, Present, Usage};
-pub use held::Start;
+pub use held::{Start, Told};
 pub use init::decode_status;
 pub use landlock::kernel_abi as landlock_abi;
 pub use spec::{
@@ -56,6 +57,7 @@ use crate::sys;
 use crate::sys::process::{Cloned, Ended};
 use held::Held;
 use scratch::InTheMaking;
+pub use starting::{Starting, Step};
 
 /// The one user inside, as AWS numbers it.
 pub const INSIDE_UID: u32 = 993;
@@ -196,6 +198,25 @@ pub fn launch(
     layout: &Layout,
     id: u32,
 ) -> Result<Sandbox, LaunchError> {
+    let mut starting = begin(spec, prepared, layout, id)?;
+    loop {
+        match starting.advance()? {
+            Step::Pending(still) => starting = still,
+            Step::Done(sandbox) => return Ok(*sandbox),
+        }
+    }
+}
+
+/// Begins what [`launch`] does: the first process makes the rest of its sandbox by itself, and says how it went.
+///
+/// # Errors
+/// As [`launch`].
+pub fn begin(
+    spec: &SandboxSpec,
+    prepared: Prepared,
+    layout: &Layout,
+    id: u32,
+) -> Result<Starting, LaunchError> {
     let root = sys::process::is_root();
     let tmp = prepared.tmp;
     let mut group = Group::begin(layout, id, &spec.allow_degraded)?;
@@ -228,7 +249,7 @@ pub fn launch(
         let _ = sys::process::wait4(pid);
         return Err(error.into());
     }
-    // Where this fails the first process is dead, which `await_exec` finds out.
+    // Where this fails the first process is dead, which its reports' end tells.
     let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &group.ways_in());
     let mut degraded = group.degraded.clone();
     if tmp.is_none() {
@@ -241,7 +262,7 @@ pub fn launch(
         degraded.push(Degradable::Landlock);
     }
     let files = group.open_files();
-    let mut sandbox = Sandbox {
+    let sandbox = Box::new(Sandbox {
         pid,
         pidfd,
         group,
@@ -256,30 +277,9 @@ pub fn launch(
         degraded,
         ahead: spec.ahead,
         memory: spec.limits.memory,
-    };
-    match await_exec(&mut sandbox, report.as_fd(), spec.doors) {
-        Ok(is_held) if is_held == spec.held => {
-            sandbox.held = is_held.then(|| Held::new(report));
-        }
-        Ok(_) => {
-            sandbox.destroy();
-            return Err(process(io::Error::from_raw_os_error(libc::EPROTO)));
-        }
-        Err(error) => {
-            let ended = sandbox.destroy().1;
-            return Err(match (error, ended) {
-                (Some(error), _) => error,
-                (None, Some(ended)) => LaunchError::Died { status: format!("{:?}", ended.status) },
-                (None, None) => LaunchError::Died { status: "unknown".into() },
-            });
-        }
-    }
-    sandbox.maker = tmp;
-    if let Err(error) = sandbox.files.set_cpu(spec.limits.cpu) {
-        sandbox.destroy();
-        return Err(process(error));
-    }
-    Ok(sandbox)
+    });
+    let (doors, cpu, held) = (spec.doors, spec.limits.cpu, spec.held);
+    Ok(Starting { sandbox, report, is_ready: false, tmp, doors, cpu, held })
 }
 
 fn start_tmp(spec: &SandboxSpec, root: bool) -> Result<Option<InTheMaking>, LaunchError> {
@@ -311,47 +311,6 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
 }
 
-/// Reads init's reports until exec, or until the program is held; whether it is. `Err(None)`: it died in silence.
-fn await_exec(
-    sandbox: &mut Sandbox,
-    report: BorrowedFd<'_>,
-    doors: Doors,
-) -> Result<bool, Option<LaunchError>> {
-    let mut ready = false;
-    let mut buffer = vec![0; stages::MAX_REPORT];
-    loop {
-        let (length, fds) = sys::socket::recv_with_fds(report, &mut buffer)
-            .map_err(|source| Some(LaunchError::Process { source }))?;
-        if length == 0 {
-            return if ready { Ok(false) } else { Err(None) };
-        }
-        match stages::Report::decode(&buffer[..length]) {
-            Some(stages::Report::Ready) => {
-                ready = true;
-                let mut fds = fds.into_iter();
-                sandbox.tmp = fds.next();
-                if doors != Doors::None {
-                    sandbox.listeners.unix = fds.next();
-                    sandbox.listeners.tcp = fds.next();
-                    sandbox.listeners.rpc = fds.next();
-                }
-            }
-            Some(stages::Report::Held) => return if ready { Ok(true) } else { Err(None) },
-            Some(stages::Report::Failed { stage, what, errno }) => {
-                return Err(Some(LaunchError::Stage {
-                    stage,
-                    what,
-                    source: io::Error::from_raw_os_error(errno),
-                }));
-            }
-            Some(stages::Report::ExecFailed { program, errno }) => {
-                sandbox.exec_failed = Some(ExecFailed { program, errno });
-            }
-            Some(stages::Report::Told) | None => return Err(None),
-        }
-    }
-}
-
 /// What the status pipe says: how the program ended, or `None` when init died first (all was killed).
 pub fn read_status(status: BorrowedFd<'_>) -> Option<sys::process::ExitStatus> {
     let mut bytes = [0; 8];
@@ -368,17 +327,16 @@ impl Sandbox {
     }
 
     /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited; once in its life.
-    /// The calling process must be single-threaded. When this returns, a held program has exec'd, or could not:
-    /// [`Self::exec_failed`].
+    /// A held program is told here, and its exec is the caller's to await. The calling process must be single-threaded.
     ///
     /// # Errors
-    /// What could not be attached, raised or started; the sandbox is of no use then.
+    /// What could not be attached, raised or told; the sandbox is of no use then.
     pub fn claim(
         &mut self,
         mounts: &[Mount],
         memory: MemoryMib,
         start: Option<&Start>,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<Option<Told>, LaunchError> {
         if !self.ahead {
             return Err(LaunchError::Claimed);
         }
@@ -396,10 +354,7 @@ impl Sandbox {
             what: failed.what,
             source: failed.source,
         })?;
-        if let Some((held, start)) = program {
-            self.exec_failed = held.start(start)?;
-        }
-        Ok(())
+        program.map(|(held, start)| held.start(start)).transpose()
     }
 
     /// Kills everything inside at once.

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use kennel::launcher::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree};
 use kennel::sandbox;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::common::server::{Boot, SOON, Server, Start, mounts_of};
@@ -49,7 +51,10 @@ fn the_launcher_comes_home_from_a_claim() {
 }
 
 /// The launcher's socket, taken from the server: what it would be in the hands of one who took the server over.
-pub struct Door(OwnedFd);
+pub struct Door {
+    socket: OwnedFd,
+    server: Pid,
+}
 
 impl Door {
     #[allow(unsafe_code, reason = "no wrapper has pidfd_getfd(2)")]
@@ -84,20 +89,24 @@ impl Door {
         // SAFETY: no pointers.
         let pidfd = descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, server.pid(), 0) });
         // SAFETY: no pointers.
-        Self(descriptor(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) }))
+        let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
+        let server = Pid::from_raw(i32::try_from(server.pid()).unwrap());
+        Self { socket: descriptor(got), server }
     }
 
-    /// Asks while the server asks nothing.
+    /// Asks while the server asks nothing, and stands still: it reads all replies.
     fn ask(&self, request: &Request) -> Reply {
         use kennel::sys::socket::{recv_with_fds, send_with_fds};
-        send_with_fds(self.0.as_fd(), &postcard::to_stdvec(request).unwrap(), &[]).unwrap();
+        let socket = self.socket.as_fd();
+        kill(self.server, Signal::SIGSTOP).unwrap();
+        send_with_fds(socket, &postcard::to_stdvec(request).unwrap(), &[]).unwrap();
         let mut buffer = vec![0; MAX_MESSAGE];
-        let length =
-            wait_for("a reply", SOON, || match recv_with_fds(self.0.as_fd(), &mut buffer) {
-                Ok((length, _)) => Some(length),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
-                Err(error) => panic!("{error}"),
-            });
+        let length = wait_for("a reply", SOON, || match recv_with_fds(socket, &mut buffer) {
+            Ok((length, _)) => Some(length),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        });
+        kill(self.server, Signal::SIGCONT).unwrap();
         postcard::from_bytes(&buffer[..length]).unwrap()
     }
 
