@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use super::service::{InvokeRequest, Invoked, Run, RunFuture};
 use super::starts::{self, Boot, Kinds, Why};
 use super::{
-    DEFAULT_PIDS, Executed, Function, LogNames, Ready, Request, wanted_ahead, wanted_held,
+    DEFAULT_PIDS, Executed, Function, LogNames, ON_DEMAND, PROVISIONED, Ready, Request, Started,
+    wanted_ahead, wanted_held,
 };
 use crate::control::records::{CodeRef, LayerRef, Snapshot, Target, VersionRecord};
 use crate::control::{Control, ControlError, ErrorKind};
@@ -288,44 +289,53 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             permit.function.metrics.throttles.fetch_add(1, Ordering::Relaxed);
             return Err(throttle("ConcurrentInvocationLimitExceeded"));
         };
-        let names = self.log_names(version);
-        let sink = self.logbook.open(function, &names);
         let gauge = permit.function.metrics.sandbox(SandboxState::Booting);
+        let names = self.log_names(version);
+        let (boot, why, started) =
+            self.started(version, &names, ON_DEMAND, Some(request_id)).await?;
+        let ready = Ready::initialise(started, &self.launcher, function, &names, request_id).await;
+        let ready = ready.map_err(|error| sandbox_failed(function, error))?;
+        self.note_start(function, Some(request_id), boot, &why);
+        let tag = tag(version, gauge, ready.platform.clone(), None);
+        Ok(Found { ready, share, tag, boot, why })
+    }
+
+    /// A sandbox for a version, as quickly as there is one; how it came to be, and why not more quickly.
+    async fn started(
+        &self,
+        version: &Version,
+        names: &LogNames,
+        kind: &'static str,
+        request_id: Option<&str>,
+    ) -> Result<(Boot, Vec<Why>, Started<S>), ControlError> {
+        let function = &version.function;
+        let sink = self.logbook.open(function, names);
         let take = |kind| self.ahead.take(kind, who(&version.key));
         let (waiting, mut why) = version.kinds.choose(self.ahead.off(), take);
-        let launcher = &self.launcher;
-        let claimed = match waiting {
+        let sink = match waiting {
+            None => sink,
             Some((boot, waiting)) => {
-                match Ready::claimed(waiting, launcher, function, &names, sink, request_id).await {
-                    Ok(ready) => Ok((boot, ready)),
+                match Started::claim(waiting, function, names, sink, kind).await {
+                    Ok(started) => return Ok((boot, why, started)),
                     Err(error) => {
                         let text = error.to_string();
                         let name = &function.name;
                         tracing::warn!(request_id, function = name, why = text, "a claim failed");
                         why = vec![Why::Refused { why: text }];
-                        Err(self.logbook.open(function, &names))
+                        self.logbook.open(function, names)
                     }
                 }
             }
-            None => Err(sink),
         };
-        let (boot, ready) = match claimed {
-            Ok(claimed) => claimed,
-            Err(sink) => {
-                let ready = Ready::cold(launcher, function, &names, sink, request_id).await;
-                (Boot::Full, ready.map_err(|error| sandbox_failed(function, error))?)
-            }
-        };
-        self.note_start(boot, &why);
-        let words = starts::words(&why);
-        tracing::info!(request_id, function = function.name, boot = boot.name(), why = words);
-        let tag = tag(version, gauge, ready.platform.clone(), None);
-        Ok(Found { ready, share, tag, boot, why })
+        let started = Started::boot(&self.launcher, function, names, sink, kind).await;
+        Ok((Boot::Full, why, started.map_err(|error| sandbox_failed(function, error))?))
     }
 
-    /// Counts a sandbox's start by how it came to be, and the last reason why not sooner.
-    fn note_start(&self, boot: Boot, why: &[Why]) {
+    /// Tells of a sandbox's start: how it came to be, and why not sooner.
+    fn note_start(&self, function: &Function, request_id: Option<&str>, boot: Boot, why: &[Why]) {
         self.metrics.start(boot.name(), why.last().map_or("", Why::label));
+        let why = starts::words(why);
+        tracing::info!(request_id, function = function.name, boot = boot.name(), why);
     }
 
     fn log_names(&self, version: &Version) -> LogNames {
@@ -706,18 +716,17 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         let Some(mut share) = self.pool.share(function.memory.bytes()).await else {
             return Err(throttle("ConcurrentInvocationLimitExceeded"));
         };
-        let names = self.log_names(version);
-        let sink = self.logbook.open(function, &names);
         let gauge = state.metrics.sandbox(SandboxState::Booting);
-        let made = Ready::ahead_of_time(&self.launcher, function, &names, sink).await;
-        let (instance, init, took, platform) =
-            made.map_err(|error| sandbox_failed(function, error))?;
+        let names = self.log_names(version);
+        let (boot, why, mut started) = self.started(version, &names, PROVISIONED, None).await?;
+        let (init, took) = started.initialise().await;
+        let Started { instance, platform } = started;
         if init != Init::Done {
             let _ = instance.release().await;
             let text = "FUNCTION_ERROR_INIT_FAILURE: the function could not be loaded";
             return Err(ControlError::new(ErrorKind::Service, text));
         }
-        self.note_start(Boot::Full, &[Why::Provisioned]);
+        self.note_start(function, None, boot, &why);
         share.booted();
         let used = instance.memory_peak();
         state.metrics.cold_start(took);

@@ -61,8 +61,6 @@ impl<S: Sink> Ready<S> {
 
     /// Makes a sandbox for `request_id` and loads the function.
     ///
-    /// An init that takes too long is tried once more in a new sandbox, in the invocation's own time, as AWS has it.
-    ///
     /// # Errors
     /// The sandbox could not be made: never the function's doing.
     pub async fn cold(
@@ -72,50 +70,24 @@ impl<S: Sink> Ready<S> {
         sink: S,
         request_id: &str,
     ) -> Result<Self, PoolError> {
-        let platform = Arc::new(platform_log(function, log, "on-demand"));
-        let instance = boot(launcher, function, log, sink, &platform).await?;
-        Self::initialise(instance, launcher, function, log, platform, request_id).await
+        let started = Started::boot(launcher, function, log, sink, ON_DEMAND).await?;
+        Self::initialise(started, launcher, function, log, request_id).await
     }
 
-    /// As [`Self::cold`], with a sandbox that was made ahead.
+    /// Loads the function for `request_id`.
+    ///
+    /// An init that takes too long is tried once more in a new sandbox, in the invocation's own time, as AWS has it.
     ///
     /// # Errors
-    /// As [`Self::cold`]; the sandbox is gone then, and a new one may do.
-    pub async fn claimed(
-        mut instance: Instance<S>,
+    /// As [`Self::cold`].
+    pub async fn initialise(
+        started: Started<S>,
         launcher: &Arc<Launcher>,
         function: &Function,
         log: &LogNames,
-        sink: S,
         request_id: &str,
     ) -> Result<Self, PoolError> {
-        let platform = Arc::new(platform_log(function, log, "on-demand"));
-        let env = variables(function, log, &platform);
-        let told = if instance.is_held() {
-            Told::Start(Start { argv_any: wrapped(&function.runtime, function), env })
-        } else {
-            let env: serde_json::Map<String, serde_json::Value> =
-                env.into_iter().map(|(key, value)| (key, value.into())).collect();
-            Told::Environment(serde_json::json!({ "env": env }).to_string().into())
-        };
-        let (code, layers) = (function.code.clone(), function.layers.clone());
-        if let Err(error) = instance.claim(code, layers, function.memory, told, sink).await {
-            let _ = instance.release().await;
-            return Err(error);
-        }
-        begin_log(&mut instance, function, &platform);
-        note_exec_failure(&mut instance);
-        Self::initialise(instance, launcher, function, log, platform, request_id).await
-    }
-
-    async fn initialise(
-        mut instance: Instance<S>,
-        launcher: &Arc<Launcher>,
-        function: &Function,
-        log: &LogNames,
-        platform: Arc<PlatformLog>,
-        request_id: &str,
-    ) -> Result<Self, PoolError> {
+        let Started { mut instance, platform } = started;
         let init = instance.init(pool::INIT_TIMEOUT).await;
         let took = instance.started.elapsed();
         if init != Init::TimedOut {
@@ -133,24 +105,6 @@ impl<S: Sink> Ready<S> {
         note(&mut instance, platform.start(request_id, &function.version));
         let init = instance.init(function.timeout).await;
         Ok(Self { instance, init, report_init: None, began, platform })
-    }
-
-    /// Loads the function ahead of any event; how long it took, or what went wrong.
-    ///
-    /// # Errors
-    /// The sandbox could not be made.
-    pub async fn ahead_of_time(
-        launcher: &Arc<Launcher>,
-        function: &Function,
-        log: &LogNames,
-        sink: S,
-    ) -> Result<(Instance<S>, Init, Duration, Arc<PlatformLog>), PoolError> {
-        let platform = Arc::new(platform_log(function, log, "provisioned-concurrency"));
-        let mut instance = boot(launcher, function, log, sink, &platform).await?;
-        let init = instance.init(pool::INIT_TIMEOUT).await;
-        let took = instance.started.elapsed();
-        note_init(&mut instance, &platform, &init, took);
-        Ok((instance, init, took, platform))
     }
 
     /// Runs the event. Afterwards the instance is idle or dead.
@@ -261,18 +215,76 @@ impl Executed {
     }
 }
 
-async fn boot<S: Sink>(
-    launcher: &Arc<Launcher>,
-    function: &Function,
-    log: &LogNames,
-    sink: S,
-    platform: &PlatformLog,
-) -> Result<Instance<S>, PoolError> {
-    let mut instance =
-        Instance::start(launcher.clone(), wanted(launcher, function, log, platform), sink).await?;
-    begin_log(&mut instance, function, platform);
-    note_exec_failure(&mut instance);
-    Ok(instance)
+/// How a sandbox came to have this function, as the runtime and the log have it.
+pub const ON_DEMAND: &str = "on-demand";
+pub const PROVISIONED: &str = "provisioned-concurrency";
+
+/// A sandbox whose runtime starts, or goes on, for a function.
+#[derive(Debug)]
+pub struct Started<S> {
+    pub instance: Instance<S>,
+    pub platform: Arc<PlatformLog>,
+}
+
+impl<S: Sink> Started<S> {
+    /// A sandbox made in full.
+    ///
+    /// # Errors
+    /// The sandbox could not be made: never the function's doing.
+    pub async fn boot(
+        launcher: &Arc<Launcher>,
+        function: &Function,
+        log: &LogNames,
+        sink: S,
+        kind: &'static str,
+    ) -> Result<Self, PoolError> {
+        let platform = Arc::new(platform_log(function, log, kind));
+        let wanted = wanted(launcher, function, log, &platform);
+        let instance = Instance::start(launcher.clone(), wanted, sink).await?;
+        Ok(Self::begin(instance, function, platform))
+    }
+
+    /// One that waited.
+    ///
+    /// # Errors
+    /// As [`Self::boot`]; the sandbox is gone then, and a new one may do.
+    pub async fn claim(
+        mut instance: Instance<S>,
+        function: &Function,
+        log: &LogNames,
+        sink: S,
+        kind: &'static str,
+    ) -> Result<Self, PoolError> {
+        let platform = Arc::new(platform_log(function, log, kind));
+        let env = variables(function, log, &platform);
+        let told = if instance.is_held() {
+            Told::Start(Start { argv_any: wrapped(&function.runtime, function), env })
+        } else {
+            let env: serde_json::Map<String, serde_json::Value> =
+                env.into_iter().map(|(key, value)| (key, value.into())).collect();
+            Told::Environment(serde_json::json!({ "env": env }).to_string().into())
+        };
+        let (code, layers) = (function.code.clone(), function.layers.clone());
+        if let Err(error) = instance.claim(code, layers, function.memory, told, sink).await {
+            let _ = instance.release().await;
+            return Err(error);
+        }
+        Ok(Self::begin(instance, function, platform))
+    }
+
+    fn begin(mut instance: Instance<S>, function: &Function, platform: Arc<PlatformLog>) -> Self {
+        begin_log(&mut instance, function, &platform);
+        note_exec_failure(&mut instance);
+        Self { instance, platform }
+    }
+
+    /// Loads the function ahead of any event; what came of it, and how long it took.
+    pub async fn initialise(&mut self) -> (Init, Duration) {
+        let init = self.instance.init(pool::INIT_TIMEOUT).await;
+        let took = self.instance.started.elapsed();
+        note_init(&mut self.instance, &self.platform, &init, took);
+        (init, took)
+    }
 }
 
 fn note_exec_failure<S: Sink>(instance: &mut Instance<S>) {

@@ -55,8 +55,6 @@ pub enum Why {
     Refused {
         why: String,
     },
-    /// Provisioned concurrency is made in peace.
-    Provisioned,
 }
 
 impl Why {
@@ -73,7 +71,6 @@ impl Why {
             Self::Off(Off::NotRoot) => "not root",
             Self::Off(Off::NotWanted) => "preboot is 0",
             Self::Refused { .. } => "claim refused",
-            Self::Provisioned => "provisioned concurrency",
         }
     }
 }

@@ -203,13 +203,15 @@ impl<S: Sink + Send + 'static> Pool<S> {
         lock(&self.shards[hash])
     }
 
-    /// The instance that was used last, thawed by its next invocation.
+    /// The instance that was used last, thawed by its next invocation; of provisioned concurrency first, as on AWS.
     pub fn take(self: &Arc<Self>, key: &Key) -> Option<Taken<S>> {
         loop {
             let mut parked = {
                 let mut shelves = self.shard(key);
                 let shelf = shelves.get_mut(key)?;
-                let parked = shelf.pop();
+                let provisioned = shelf.iter().rposition(|p| p.tag.provisioned.is_some());
+                let last = provisioned.or_else(|| shelf.len().checked_sub(1));
+                let parked = last.map(|at| shelf.remove(at));
                 if shelf.is_empty() {
                     shelves.remove(key);
                 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::common::server::{Boot, SOON, Server, name_of};
 use crate::common::{self, children, groups_of, wait_for};
-use crate::{ask, evaluating, python, server_with_waiting};
+use crate::{ask, evaluating, package, python, server_with_waiting};
 
 #[test]
 fn one_that_died_while_it_waited_is_not_handed_out() {
@@ -153,4 +153,24 @@ fn more_wait_while_many_are_claimed() {
     // Ten seconds later nobody has asked: one, and one to spare.
     wait_for("the rest to go", SOON, || (server.waiting("python").len() <= 2).then_some(()));
     assert!(!server.waiting("python").is_empty());
+}
+
+/// Provisioned concurrency costs a claim and the load of the function, as every other start.
+#[test]
+fn provisioned_ones_are_claimed() {
+    let Some(runtime) = python() else { return };
+    let server = server_with_waiting(runtime, &["--preboot", "1"], 1);
+    let code = "import os\ndef handler(event, context): return os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']\n";
+    server.create("p", runtime, &package(code), json!({}));
+    server.wait_for_waiting("python", 2);
+    let version = server.ask("POST", "/2015-03-31/functions/p/versions", &json!({}));
+    assert_eq!(version["Version"], "1");
+    let path = "/2019-09-30/functions/p/provisioned-concurrency?Qualifier=1";
+    server.ask("PUT", path, &json!({ "ProvisionedConcurrentExecutions": 1 }));
+    wait_for("it to be ready", SOON, || {
+        (server.ask("GET", path, &json!(null))["Status"] == "READY").then_some(())
+    });
+    server.was_claimed("p");
+    assert_eq!(server.invoke("p:1", &json!(null)), "provisioned-concurrency");
+    server.was_claimed("p");
 }

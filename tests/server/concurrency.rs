@@ -135,6 +135,8 @@ fn provisioned_sandboxes_wait_for_their_events_and_go_when_nobody_wants_them() {
     let spilt = at_once(3, |_| server.result("provisioned:live", &json!(2)));
     let kinds = spilt.iter().filter(|r| r[0] == "on-demand").count();
     assert_eq!(kinds, 1, "the third one is made as any other: {spilt:?}");
+    let two = at_once(2, |_| server.result("provisioned:live", &json!(1)));
+    assert!(two.iter().all(|r| r[0] == "provisioned-concurrency"), "before any other: {two:?}");
     assert_eq!(server.result("provisioned:2", &json!(0))[0], "on-demand");
 
     let idle = || server.metric("kennel_sandboxes{function=\"provisioned\",state=\"idle\"}");
