@@ -27,5 +27,6 @@ pub mod runtimes;
 pub mod sandbox;
 pub mod server;
 pub mod sigv4;
+pub mod snapshot;
 pub mod store;
 pub mod sys;

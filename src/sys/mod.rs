@@ -7,6 +7,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod process;
 pub mod seccomp;
+pub mod snapshot;
 pub mod socket;
 pub mod watch;
 
