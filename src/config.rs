@@ -26,6 +26,7 @@ pub const DEFAULT_FREEZE_MS: u64 = 10;
 /// Of each runtime in use.
 pub const DEFAULT_PREBOOT: usize = 3;
 pub const DEFAULT_PREBOOT_MB: u64 = 512;
+const DEFAULT_IMAGES_MB: u64 = 256;
 pub const DEFAULT_LOG_MB: u64 = 2048;
 pub const DEFAULT_LOG_STREAM_MB: u64 = 64;
 /// One a sandbox.
@@ -115,6 +116,7 @@ pub struct File {
     pub threads: Option<usize>,
     pub preboot: Option<usize>,
     pub preboot_mb: Option<u64>,
+    pub images_mb: Option<u64>,
     pub log_mb: Option<u64>,
     pub log_stream_mb: Option<u64>,
     pub log_streams: Option<usize>,
@@ -146,6 +148,8 @@ pub struct Config {
     pub threads: usize,
     pub preboot: usize,
     pub preboot_bytes: u64,
+    /// 0: none are made.
+    pub images_bytes: u64,
     pub log_bytes: u64,
     pub log_stream_bytes: u64,
     pub log_streams: usize,
@@ -186,6 +190,7 @@ impl File {
             threads: above.threads.or(self.threads),
             preboot: above.preboot.or(self.preboot),
             preboot_mb: above.preboot_mb.or(self.preboot_mb),
+            images_mb: above.images_mb.or(self.images_mb),
             log_mb: above.log_mb.or(self.log_mb),
             log_stream_mb: above.log_stream_mb.or(self.log_stream_mb),
             log_streams: above.log_streams.or(self.log_streams),
@@ -248,6 +253,7 @@ impl File {
             threads: self.threads.unwrap_or_else(default_threads),
             preboot: self.preboot.unwrap_or(DEFAULT_PREBOOT),
             preboot_bytes: megabytes(self.preboot_mb.unwrap_or(DEFAULT_PREBOOT_MB)),
+            images_bytes: megabytes(self.images_mb.unwrap_or(DEFAULT_IMAGES_MB)),
             log_bytes: megabytes(self.log_mb.unwrap_or(DEFAULT_LOG_MB)),
             log_stream_bytes: megabytes(self.log_stream_mb.unwrap_or(DEFAULT_LOG_STREAM_MB)),
             log_streams: self.log_streams.unwrap_or(DEFAULT_LOG_STREAMS),

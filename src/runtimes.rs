@@ -96,6 +96,9 @@ struct Family {
     /// Whether the bootstrap can start without its function, and ask for it (`KENNEL_PREBOOT`).
     #[serde(default)]
     preboot: bool,
+    /// Whether an image can be taken of a bootstrap that was started so, and restored (`KENNEL_IMAGE`).
+    #[serde(default)]
+    image: bool,
 }
 
 /// How a package shows its runtime and handler.
@@ -143,6 +146,8 @@ pub struct Resolved {
     pub full_boot_variables: Vec<String>,
     /// Whether it can start ahead of its function.
     pub preboot: bool,
+    /// Whether it can go on from an image ([`crate::snapshot`]).
+    pub image: bool,
     argv_any: Vec<Vec<String>>,
     env: Vec<(String, String)>,
     programs: BTreeMap<String, PathBuf>,
@@ -362,6 +367,7 @@ impl Language {
             rpc_door: self.manifest.rpc_door,
             full_boot_variables: self.manifest.full_boot_variables.clone(),
             preboot: family.preboot,
+            image: family.preboot && family.image,
             argv_any,
             env: family.env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             programs,
@@ -742,6 +748,7 @@ mod tests {
             rpc_door: false,
             full_boot_variables: vec!["X*".into(), "Y".into()],
             preboot: false,
+            image: false,
             argv_any: vec![vec![
                 "{interpreter}".into(),
                 "{handler}".into(),

@@ -311,6 +311,7 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         table,
         Box::new(Streams(groups.clone())),
         metrics.clone(),
+        pool::images::Limits { bytes: config.images_bytes, idle: config.idle },
     );
     let (waiting, namer) = (ahead.clone(), Arc::downgrade(&invoker));
     metrics.watch_waiting(move || {
@@ -473,6 +474,7 @@ fn housekeep(parts: &Arc<Whole>) -> Vec<tokio::task::JoinHandle<()>> {
         loop {
             ticks.tick().await;
             this.pool.end_idle();
+            this.invoker.end_idle_images().await;
             this.provision().await;
             this.measure_queues(&mut queued).await;
         }

@@ -72,6 +72,9 @@ pub struct Args {
     /// MB of memory that waiting sandboxes may take [default: 512]
     #[arg(long, env = "KENNEL_PREBOOT_MB", value_name = "MB")]
     preboot_mb: Option<u64>,
+    /// MB of memory that images of booted interpreters may take; 0 for none [default: 256]
+    #[arg(long, env = "KENNEL_IMAGES_MB", value_name = "MB")]
+    images_mb: Option<u64>,
     /// MB of logs that are kept [default: 2048]
     #[arg(long, env = "KENNEL_LOG_MB", value_name = "MB")]
     log_mb: Option<u64>,
@@ -120,6 +123,7 @@ impl Args {
             threads: self.threads,
             preboot: self.preboot,
             preboot_mb: self.preboot_mb,
+            images_mb: self.images_mb,
             log_mb: self.log_mb,
             log_stream_mb: self.log_stream_mb,
             log_streams: self.log_streams,

@@ -2,6 +2,8 @@
 //!
 //! A caller that goes away does not end an invocation on AWS: whoever calls [`Run`] does so from a task of its own.
 
+mod images;
+
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +24,7 @@ use crate::launcher::{Launcher, LauncherError};
 use crate::logs::{PlatformLog, Sink};
 use crate::metrics::{FunctionMetrics, Metrics, SandboxGauge, SandboxState};
 use crate::pool::ahead::{Ahead, Form, Kind};
+use crate::pool::images::{self as pool_images, Images};
 use crate::pool::{
     INIT_TIMEOUT, Init, Instance, Key, Pool, PoolError, Provisioned, Share, State, Tag, Taken,
     end_with,
@@ -60,6 +63,7 @@ pub struct Invoker<S> {
     stopping: AtomicBool,
     /// Every version that was made; those that a sandbox still has can be upgraded.
     made: Mutex<Vec<Weak<Function>>>,
+    images: Mutex<Images>,
 }
 
 impl<S> std::fmt::Debug for Invoker<S> {
@@ -145,6 +149,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         runtimes: RuntimeTable,
         logbook: Box<dyn Logbook<S>>,
         metrics: Arc<Metrics>,
+        images: pool_images::Limits,
     ) -> Arc<Self> {
         Arc::new(Self {
             launcher,
@@ -162,6 +167,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             running: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             made: Mutex::default(),
+            images: Mutex::new(Images::new(images)),
         })
     }
 
@@ -261,9 +267,9 @@ impl<S: Sink + Send + 'static> Invoker<S> {
 
     /// A warm sandbox, or a new one.
     async fn sandbox(
-        &self,
+        self: &Arc<Self>,
         permit: &Permit<S>,
-        version: &Version,
+        version: &Arc<Version>,
         request_id: &str,
     ) -> Result<Found<S>, ControlError> {
         if let Some(Taken { instance, share, tag }) = self.pool.take(&version.key) {
@@ -279,9 +285,9 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     }
 
     async fn new_sandbox(
-        &self,
+        self: &Arc<Self>,
         permit: &Permit<S>,
-        version: &Version,
+        version: &Arc<Version>,
         request_id: &str,
     ) -> Result<Found<S>, ControlError> {
         let function = &version.function;
@@ -302,20 +308,28 @@ impl<S: Sink + Send + 'static> Invoker<S> {
 
     /// A sandbox for a version, as quickly as there is one; how it came to be, and why not more quickly.
     async fn started(
-        &self,
-        version: &Version,
+        self: &Arc<Self>,
+        version: &Arc<Version>,
         names: &LogNames,
         kind: &'static str,
         request_id: Option<&str>,
     ) -> Result<(Boot, Vec<Why>, Started<S>), ControlError> {
         let function = &version.function;
+        let mut image_failed = None;
+        if let Some(image) = self.image(version) {
+            match self.restored(image, version, names, kind, request_id).await {
+                Ok(started) => return Ok((Boot::Image, Vec::new(), started)),
+                Err(why) => image_failed = Some(why),
+            }
+        }
         let sink = self.logbook.open(function, names);
         let take = |kind| self.ahead.take(kind, who(&version.key));
         let (waiting, mut why) = version.kinds.choose(self.ahead.off(), take);
+        why.extend(image_failed);
         let sink = match waiting {
             None => sink,
             Some((boot, waiting)) => {
-                match Started::claim(waiting, function, names, sink, kind).await {
+                match Started::claim(waiting, function, names, sink, kind, None).await {
                     Ok(started) => return Ok((boot, why, started)),
                     Err(error) => {
                         let text = error.to_string();
@@ -570,6 +584,15 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             functions.get(name).cloned()
         };
         let Some(before) = before else { return };
+        let is_current = |key: &Key| {
+            let snapshot = snapshot.as_ref().filter(|s| s.function.id == before.id);
+            let record = snapshot.and_then(|snapshot| match &*key.version {
+                "$LATEST" => Some(&snapshot.latest),
+                number => snapshot.versions.get(number),
+            });
+            record.is_some_and(|record| generation(record) == key.generation)
+        };
+        self.retain_images(|key| *key.function != *before.id || is_current(key)).await;
         match snapshot.filter(|s| s.function.id == before.id) {
             None => {
                 self.pool.end_function(&before.id, |_| false);
@@ -707,9 +730,9 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     }
 
     async fn make_ahead(
-        &self,
+        self: &Arc<Self>,
         state: &FunctionState,
-        version: &Version,
+        version: &Arc<Version>,
         token: Provisioned,
     ) -> Result<(), ControlError> {
         let function = &version.function;

@@ -20,7 +20,9 @@ use bytes::Bytes;
 pub use environment::{FunctionEnvironment, LogNames, request_id, trace_id};
 pub use errors::FunctionError;
 pub use receipt::Receipt;
-pub use run::{Executed, ON_DEMAND, PROVISIONED, Ready, Started, wanted_ahead, wanted_held};
+pub use run::{
+    Executed, ON_DEMAND, PROVISIONED, Ready, Started, wanted_ahead, wanted_held, wanted_image,
+};
 
 use crate::launcher::protocol::Tree;
 use crate::launcher::{Launcher, LauncherError};

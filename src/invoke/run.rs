@@ -244,7 +244,7 @@ impl<S: Sink> Started<S> {
         Ok(Self::begin(instance, function, platform))
     }
 
-    /// One that waited.
+    /// One that waited; one that is held goes on from `image` where there is one.
     ///
     /// # Errors
     /// As [`Self::boot`]; the sandbox is gone then, and a new one may do.
@@ -254,15 +254,24 @@ impl<S: Sink> Started<S> {
         log: &LogNames,
         sink: S,
         kind: &'static str,
+        image: Option<u32>,
     ) -> Result<Self, PoolError> {
         let platform = Arc::new(platform_log(function, log, kind));
         let env = variables(function, log, &platform);
-        let told = if instance.is_held() {
-            Told::Start(Start { argv_any: wrapped(&function.runtime, function), env })
-        } else {
+        let environment = |env: &[(String, String)]| {
             let env: serde_json::Map<String, serde_json::Value> =
-                env.into_iter().map(|(key, value)| (key, value.into())).collect();
-            Told::Environment(serde_json::json!({ "env": env }).to_string().into())
+                env.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+            serde_json::json!({ "env": env }).to_string().into()
+        };
+        let told = if instance.is_held() {
+            let environment = image.map(|image| (image, environment(&env)));
+            let start = Start { argv_any: wrapped(&function.runtime, function), env };
+            match environment {
+                Some((image, environment)) => Told::Image { image, start, environment },
+                None => Told::Start(start),
+            }
+        } else {
+            Told::Environment(environment(&env))
         };
         let (code, layers) = (function.code.clone(), function.layers.clone());
         if let Err(error) = instance.claim(code, layers, function.memory, told, sink).await {
@@ -394,6 +403,13 @@ pub fn wanted_ahead(
     env.push(("KENNEL_PREBOOT".into(), "1".into()));
     let argv_any = runtime.argv_any("", memory);
     waiting(Launch { argv_any, env, ..launch_ahead(launcher, index, memory) }, memory)
+}
+
+/// A sandbox of a runtime that comes up and stops, for its image.
+pub fn wanted_image(launcher: &Launcher, index: u32, runtime: &Resolved) -> Wanted {
+    let mut wanted = wanted_ahead(launcher, index, runtime, MemoryMib::LEAST);
+    wanted.launch.env.push(("KENNEL_IMAGE".into(), "1".into()));
+    wanted
 }
 
 /// A sandbox for any function of a runtime, whose program is held.

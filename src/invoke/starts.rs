@@ -13,6 +13,8 @@ const MIN_MEMORY_MIB: u32 = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boot {
     Warm,
+    /// In a held sandbox, from an image of its language's runtime.
+    Image,
     Preboot,
     Held,
     Full,
@@ -22,6 +24,7 @@ impl Boot {
     pub fn name(self) -> &'static str {
         match self {
             Self::Warm => "warm",
+            Self::Image => "image",
             Self::Preboot => "preboot",
             Self::Held => "held",
             Self::Full => "full",
@@ -55,6 +58,10 @@ pub enum Why {
     Refused {
         why: String,
     },
+    /// Its image did not start.
+    Image {
+        why: String,
+    },
 }
 
 impl Why {
@@ -71,6 +78,7 @@ impl Why {
             Self::Off(Off::NotRoot) => "not root",
             Self::Off(Off::NotWanted) => "preboot is 0",
             Self::Refused { .. } => "claim refused",
+            Self::Image { .. } => "image failed",
         }
     }
 }
@@ -85,7 +93,7 @@ impl fmt::Display for Why {
             Self::Wrapper => f.write_str("AWS_LAMBDA_EXEC_WRAPPER starts the runtime"),
             Self::Tmp { mib } => write!(f, "/tmp of {mib} MB is not the usual one"),
             Self::Pids { count } => write!(f, "{count} processes are not the usual number"),
-            Self::Refused { why } => f.write_str(why),
+            Self::Refused { why } | Self::Image { why } => f.write_str(why),
             other => f.write_str(other.label()),
         }
     }
@@ -133,6 +141,12 @@ impl Kinds {
     /// All that it may claim.
     pub fn all(&self) -> Vec<Kind> {
         [&self.preboot, &self.held].into_iter().flatten().copied().collect()
+    }
+
+    /// The one whose program can go on from an image: held, of what could as well be up.
+    pub fn image(&self) -> Option<Kind> {
+        self.preboot.as_ref().ok()?;
+        self.held.as_ref().ok().copied()
     }
 
     /// The quickest that waits, by `take`, and why it is no quicker one.
@@ -237,6 +251,8 @@ mod tests {
             (kinds(false, true), Some(Form::Held), 1),
             (kinds(false, false), None, 0),
         ] {
+            let image = (all == 2).then_some(Form::Held);
+            assert_eq!(kinds.image().map(|kind| kind.form), image, "{kinds:?}");
             assert_eq!(kinds.best().map(|kind| kind.form), best);
             assert_eq!(kinds.all().len(), all);
         }

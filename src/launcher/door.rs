@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::images::{ImageError, Images};
 use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
     self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
@@ -69,6 +70,8 @@ enum RequestError {
     Spec(#[from] sandbox::SpecError),
     #[error(transparent)]
     Launch(#[from] sandbox::LaunchError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }
 
 /// Serves requests until the server is gone; then nothing of any sandbox is left.
@@ -80,6 +83,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         sandboxes: HashMap::new(),
         starting: Vec::new(),
         told: Vec::new(),
+        images: Images::default(),
         ending: Vec::new(),
         reaped: Instant::now(),
     };
@@ -101,6 +105,7 @@ struct Door<'a> {
     starting: Vec<(u32, Starting)>,
     /// Claims whose program is on its way to exec.
     told: Vec<(u32, Told)>,
+    images: Images,
     /// Processes on their way out: removers and inits.
     ending: Vec<libc::pid_t>,
     /// When those that had ended were last looked for.
@@ -132,6 +137,11 @@ impl Door<'_> {
         match postcard::from_bytes::<Request>(&buffer[..length]).map_err(|_| Closed)? {
             Request::Launch(wanted) => self.launch(&wanted),
             Request::Claim(wanted) => self.claim(&wanted),
+            Request::Image { id, image } => self.image(id, image),
+            Request::Forget { image } => {
+                self.images.forget(image);
+                send(self.socket, &Reply::Forgotten { image })
+            }
             Request::Release { id } => self.release(id),
             Request::Shutdown => Err(Closed),
         }
@@ -214,7 +224,8 @@ impl Door<'_> {
             let memory = MemoryMib::new(wanted.memory_mib)?;
             let mounts = trees(&wanted.code, &wanted.layers, self.table)?;
             let sandbox = self.sandboxes.get_mut(&id).ok_or(RequestError::NoSandbox { id })?;
-            Ok(sandbox.claim(&mounts, memory, wanted.start.as_ref())?)
+            let image = wanted.image.map(|image| self.images.get(image)).transpose()?;
+            Ok(sandbox.claim(&mounts, memory, wanted.start.as_ref().map(|start| (start, image)))?)
         };
         match claim() {
             Ok(Some(told)) => {
@@ -241,6 +252,17 @@ impl Door<'_> {
             Ok(failed) => {
                 let exec_failed = failed.flatten().map(|e| (e.program, e.errno));
                 send(self.socket, &Reply::Claimed { id, exec_failed })
+            }
+            Err(error) => self.refuse(id, &error),
+        }
+    }
+
+    fn image(&mut self, id: u32, image: u32) -> Result<(), Closed> {
+        let sandbox = self.sandboxes.get_mut(&id).ok_or(RequestError::NoSandbox { id });
+        match sandbox.and_then(|sandbox| Ok(self.images.begin(image, sandbox)?)) {
+            Ok((told, imager)) => {
+                self.ending.push(imager);
+                send_all(self.socket, &Reply::Imaging { id }, &[told.as_fd()])
             }
             Err(error) => self.refuse(id, &error),
         }

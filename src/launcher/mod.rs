@@ -7,6 +7,7 @@
 
 pub mod confine;
 mod door;
+mod images;
 pub mod protocol;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 pub use door::{RUNTIME_DIR, RuntimeFiles, Table};
-use protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request};
+use protocol::{Claim, Imaged, Launch, MAX_IMAGED, MAX_MESSAGE, Reply, Request};
 
 use crate::sandbox::{ControlFiles, Usage};
 use crate::sys;
@@ -101,11 +102,15 @@ struct Door {
 
 type Answer = (Reply, Vec<OwnedFd>);
 
-/// A sandbox has one request at a time, but for its release, which comes whatever was asked before.
+/// A sandbox, or an image, has one request at a time, but for its release, which comes whatever was asked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Asked {
     id: u32,
     release: bool,
+}
+
+fn asked(id: u32) -> Asked {
+    Asked { id, release: false }
 }
 
 impl Launcher {
@@ -131,7 +136,7 @@ impl Launcher {
     /// [`LauncherError::Refused`] with the launcher's reasons; [`LauncherError::Gone`].
     pub async fn launch(&self, wanted: Launch) -> Result<Handle, LauncherError> {
         let rpc = wanted.rpc;
-        let asked = Asked { id: wanted.id, release: false };
+        let asked = asked(wanted.id);
         let _turn = self.launches.acquire().await.map_err(|_| LauncherError::Gone)?;
         let (reply, fds) = self.ask(asked, &Request::Launch(wanted)).await?;
         match reply {
@@ -146,7 +151,7 @@ impl Launcher {
                 Ok(Handle { id, pidfd, status, log, unix, tcp, rpc, files, exec_failed, degraded })
             }
             Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
-            Reply::Released { .. } | Reply::Claimed { .. } => Err(LauncherError::Gone),
+            _ => Err(LauncherError::Gone),
         }
     }
 
@@ -156,10 +161,45 @@ impl Launcher {
     /// # Errors
     /// As [`Self::launch`].
     pub async fn claim(&self, wanted: Claim) -> Result<Option<(String, i32)>, LauncherError> {
-        let asked = Asked { id: wanted.id, release: false };
+        let asked = asked(wanted.id);
         match self.ask(asked, &Request::Claim(wanted)).await?.0 {
             Reply::Claimed { exec_failed, .. } => Ok(exec_failed),
             Reply::Refused { chain, hint, .. } => Err(LauncherError::Refused { chain, hint }),
+            _ => Err(LauncherError::Gone),
+        }
+    }
+
+    /// Has the image of a sandbox's program taken, and waits for that; how long it is. See [`Request::Image`].
+    ///
+    /// # Errors
+    /// As [`Self::launch`]; the reason why there is none.
+    pub async fn image(&self, id: u32, image: u32) -> Result<u64, LauncherError> {
+        let told = match self.ask(asked(id), &Request::Image { id, image }).await? {
+            (Reply::Imaging { .. }, fds) => fds.into_iter().next().ok_or(LauncherError::Gone)?,
+            (Reply::Refused { chain, hint, .. }, _) => {
+                return Err(LauncherError::Refused { chain, hint });
+            }
+            _ => return Err(LauncherError::Gone),
+        };
+        let refused = |text: String| LauncherError::Refused { chain: vec![text], hint: None };
+        let told = sys::watch::watch(told).map_err(|error| refused(error.to_string()))?;
+        let mut buffer = [0; MAX_IMAGED];
+        let read =
+            told.async_io(Interest::READABLE, |pipe| Ok(nix::unistd::read(pipe, &mut buffer)?));
+        let length = read.await.map_err(|error| refused(error.to_string()))?;
+        match postcard::from_bytes::<Imaged>(&buffer[..length]) {
+            Ok(imaged) => imaged.map_err(refused),
+            Err(_) => Err(refused("whoever takes the image was killed".into())),
+        }
+    }
+
+    /// Drops an image.
+    ///
+    /// # Errors
+    /// [`LauncherError::Gone`].
+    pub async fn forget(&self, image: u32) -> Result<(), LauncherError> {
+        match self.ask(asked(image), &Request::Forget { image }).await?.0 {
+            Reply::Forgotten { .. } => Ok(()),
             _ => Err(LauncherError::Gone),
         }
     }
@@ -219,9 +259,11 @@ impl Door {
     async fn hand_over(&self, (reply, fds): Answer) -> io::Result<()> {
         let (id, release) = match &reply {
             Reply::Released { id, .. } => (*id, true),
-            Reply::Launched { id, .. } | Reply::Claimed { id, .. } | Reply::Refused { id, .. } => {
-                (*id, false)
-            }
+            Reply::Launched { id, .. }
+            | Reply::Claimed { id, .. }
+            | Reply::Imaging { id }
+            | Reply::Forgotten { image: id }
+            | Reply::Refused { id, .. } => (*id, false),
         };
         let asker = self.waiting().as_mut().and_then(|all| all.remove(&Asked { id, release }));
         let unheard = match asker {
@@ -265,7 +307,7 @@ mod tests {
         (Arc::new(launcher), sys::watch::watch(theirs).unwrap())
     }
 
-    async fn asked(launcher: &AsyncFd<OwnedFd>) -> Request {
+    async fn request(launcher: &AsyncFd<OwnedFd>) -> Request {
         let mut buffer = vec![0; MAX_MESSAGE];
         let receive = |s: &OwnedFd| sys::socket::recv_with_fds(s.as_fd(), &mut buffer);
         let (length, _) = launcher.async_io(Interest::READABLE, receive).await.unwrap();
@@ -284,7 +326,7 @@ mod tests {
 
     fn claim(id: u32) -> Claim {
         let code = protocol::Tree::Operator(0);
-        Claim { id, code, layers: Vec::new(), memory_mib: 128, start: None }
+        Claim { id, code, layers: Vec::new(), memory_mib: 128, start: None, image: None }
     }
 
     fn launch(id: u32) -> Launch {
@@ -313,7 +355,7 @@ mod tests {
             tokio::spawn(async move { server.claim(claim(id)).await })
         });
         for _ in [1, 2] {
-            assert!(matches!(asked(&launcher).await, Request::Claim(_)));
+            assert!(matches!(request(&launcher).await, Request::Claim(_)));
         }
         let why = vec!["no".to_owned()];
         reply(&launcher, &Reply::Refused { id: 2, chain: why.clone(), hint: None });
@@ -328,11 +370,11 @@ mod tests {
         let (server, launcher) = door();
         let (asks, asker) = (server.clone(), launch(7));
         let gone = tokio::spawn(async move { asks.launch(asker).await.map(|handle| handle.id) });
-        assert!(matches!(asked(&launcher).await, Request::Launch(l) if l.id == 7));
+        assert!(matches!(request(&launcher).await, Request::Launch(l) if l.id == 7));
         gone.abort();
         assert!(gone.await.is_err_and(|e| e.is_cancelled()));
         reply(&launcher, &launched(7));
-        assert!(matches!(asked(&launcher).await, Request::Release { id: 7 }));
+        assert!(matches!(request(&launcher).await, Request::Release { id: 7 }));
     }
 
     /// Launches wait for one another beyond a few; nothing else waits for them.
@@ -347,11 +389,11 @@ mod tests {
             })
             .collect();
         for _ in 0..most {
-            assert!(matches!(asked(&launcher).await, Request::Launch(_)));
+            assert!(matches!(request(&launcher).await, Request::Launch(_)));
         }
         let claims = server.clone();
         let claiming = tokio::spawn(async move { claims.claim(claim(99)).await });
-        assert!(matches!(asked(&launcher).await, Request::Claim(c) if c.id == 99));
+        assert!(matches!(request(&launcher).await, Request::Claim(c) if c.id == 99));
         reply(&launcher, &Reply::Claimed { id: 99, exec_failed: None });
         assert!(matches!(claiming.await.unwrap(), Ok(None)));
         // The launcher's end: nobody waits for ever.

@@ -24,6 +24,17 @@ pub enum Request {
     Launch(Launch),
     /// Gives a sandbox that was launched without code what it is for; answered by [`Reply::Claimed`].
     Claim(Claim),
+    /// Has the image of a sandbox's program taken, which was launched without code and stops itself for that; answered
+    /// by [`Reply::Imaging`]. The sandbox is of no other use then.
+    Image {
+        id: u32,
+        /// The server's number for it, not in use.
+        image: u32,
+    },
+    /// Drops an image; answered by [`Reply::Forgotten`]. What was started from it goes on.
+    Forget {
+        image: u32,
+    },
     /// Kills and removes a sandbox; answered by [`Reply::Released`].
     Release {
         id: u32,
@@ -66,6 +77,8 @@ pub struct Claim {
     pub memory_mib: u32,
     /// What a held program becomes.
     pub start: Option<Start>,
+    /// From which image it goes on; `start` says the rest.
+    pub image: Option<u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,6 +95,13 @@ pub enum Reply {
         id: u32,
         exec_failed: Option<(String, i32)>,
     },
+    /// With a pipe on which [`Imaged`] comes.
+    Imaging {
+        id: u32,
+    },
+    Forgotten {
+        image: u32,
+    },
     Refused {
         id: u32,
         chain: Vec<String>,
@@ -95,6 +115,12 @@ pub enum Reply {
         pids_peak: u64,
     },
 }
+
+/// How long an image is, in bytes, or why there is none. It can be used from then on.
+pub type Imaged = Result<u64, String>;
+
+/// The longest [`Imaged`].
+pub const MAX_IMAGED: usize = 4 << 10;
 
 /// Names for `degraded` over the wire.
 pub fn names(degraded: &[Degradable]) -> Vec<String> {

@@ -23,6 +23,9 @@ use crate::sys::process::ExitStatus;
 /// How long a function may take to load before its first event. Source: AWS, "Lambda execution environment".
 pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long one that is restored may take to ask what it is for.
+const TELL_LIMIT: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Its runtime is up, or held just before its start, and waits for what it is for.
@@ -121,6 +124,8 @@ pub enum Told {
     Environment(Bytes),
     /// For one that is held: what it is.
     Start(Start),
+    /// For one that is held: the image from which it goes on, and what its bootstrap gets then.
+    Image { image: u32, start: Start, environment: Bytes },
 }
 
 /// What an instance needs beside the launch itself.
@@ -178,6 +183,30 @@ impl<S: Sink> Instance<S> {
         Err(PoolError::NotReady { said })
     }
 
+    /// Has a sandbox made whose runtime starts without code and says nothing: it stops for [`Self::image`].
+    ///
+    /// # Errors
+    /// The launcher's refusal.
+    pub async fn start_unheard(launcher: Arc<Launcher>, wanted: Wanted) -> Result<Self, PoolError> {
+        Self::start_without_log(launcher, wanted).await
+    }
+
+    /// Has the image of its program taken; how long it is. It is of no other use then.
+    ///
+    /// # Errors
+    /// Why there is none, with what the program said.
+    pub async fn image(&mut self, image: u32) -> Result<u64, PoolError> {
+        let imaged = self.launcher.image(self.handle.id, image).await;
+        self.log.drain();
+        let said = String::from_utf8_lossy(&self.log.tail()).trim().to_owned();
+        match imaged {
+            Err(LauncherError::Refused { chain, .. }) if !said.is_empty() => {
+                Err(PoolError::NotReady { said: format!("{}: {said}", chain.join(": ")) })
+            }
+            other => Ok(other?),
+        }
+    }
+
     /// Gives an instance that was started ahead its code, its memory, its environment and its log; of a held one, the
     /// program runs then ([`Self::exec_failed`]). Belongs to one version from here on. The next step is [`Self::init`].
     ///
@@ -203,23 +232,38 @@ impl<S: Sink> Instance<S> {
         {
             tracing::warn!(%error, "the CPU share of a function's init could not be set");
         }
-        let (environment, start) = match told {
-            Told::Environment(environment) => (Some(environment), None),
-            Told::Start(start) => (None, Some(start)),
+        let (environment, start, image) = match told {
+            Told::Environment(environment) => (Some(environment), None, None),
+            Told::Start(start) => (None, Some(start), None),
+            Told::Image { image, start, environment } => {
+                (Some(environment), Some(start), Some(image))
+            }
         };
-        let claim = Claim { id: self.handle.id, code, layers, memory_mib: memory.mib(), start };
+        let (id, memory_mib) = (self.handle.id, memory.mib());
+        if image.is_some() {
+            // Before one that is restored can ask for it; it runs only once its code is attached.
+            self.session.give(environment.clone().unwrap_or_default());
+        }
+        let claim = Claim { id, code, layers, memory_mib, start, image };
         self.handle.exec_failed = self.launcher.claim(claim).await?;
+        let not_ready = |said: String| Err(PoolError::NotReady { said });
+        if let (Some(_), Some((_, errno))) = (image, &self.handle.exec_failed) {
+            let why = std::io::Error::from_raw_os_error(*errno);
+            return not_ready(format!("its image does not run: {why}"));
+        }
         self.open_rpc();
         self.state = State::Initialising;
         let Some(environment) = environment else { return Ok(()) };
-        self.session.give(environment);
+        if image.is_none() {
+            self.session.give(environment);
+        }
         // One that dies before it is told what it is for is no failure of the function's.
         tokio::select! {
             biased;
-            _ = exited(&self.status) => return Err(PoolError::NotReady { said: "it is gone".into() }),
-            () = self.session.told() => {}
+            exit = exited(&self.status) => not_ready(format!("it is gone: {exit:?}")),
+            () = self.session.told() => Ok(()),
+            () = tokio::time::sleep(TELL_LIMIT), if image.is_some() => not_ready("it does not ask what it is for".into()),
         }
-        Ok(())
     }
 
     /// Speaks net/rpc with a program that listens for it.

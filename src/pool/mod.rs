@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ahead;
+pub mod images;
 mod instance;
 mod places;
 

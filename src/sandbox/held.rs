@@ -2,7 +2,8 @@
 //!
 //! The socket of init's reports serves both ways. The program's process says `Held` on it, reads [`Start`] from it and
 //! says `Told`; the end-of-file after that means that exec happened. One that is killed while it waits may have taken the
-//! message, and is told apart by its silence. No byte that anybody sent runs, or is looked at by
+//! message, and is told apart by its silence. With [`Start`] may come an image ([`crate::snapshot`]), which it becomes
+//! in place of a program of the sandbox's files. No byte that anybody sent runs, or is looked at by
 //! more than the decoder here, before that exec.
 
 use std::io;
@@ -10,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::rootfs::Failed;
@@ -40,16 +42,16 @@ impl Held {
         Self(report)
     }
 
-    /// Tells the program what it is.
+    /// Tells the program what it is, and hands it the `image` that it becomes, where there is one.
     ///
     /// # Errors
     /// A message over [`MAX_START`]; a process that is gone.
-    pub fn start(self, start: &Start) -> Result<Told, LaunchError> {
+    pub fn start(self, start: &Start, image: Option<BorrowedFd<'_>>) -> Result<Told, LaunchError> {
         let bytes = postcard::to_stdvec(start).map_err(|e| process(io::Error::other(e)))?;
         if bytes.len() > MAX_START {
             return Err(process(io::Error::from_raw_os_error(libc::E2BIG)));
         }
-        sys::socket::send_with_fds(self.0.as_fd(), &bytes, &[]).map_err(process)?;
+        sys::socket::send_with_fds(self.0.as_fd(), &bytes, image.as_slice()).map_err(process)?;
         let until = Instant::now() + EXEC_LIMIT;
         Ok(Told { socket: self.0, until, is_taken: false, failed: None })
     }
@@ -119,19 +121,31 @@ fn process(source: io::Error) -> LaunchError {
 ///
 /// # Errors
 /// A launcher that is gone, or says what cannot be read; a folder that is not there.
-pub fn wait(report: &OwnedFd, folder: &Path) -> Result<Start, Failed> {
+pub fn wait(report: &OwnedFd, folder: &Path) -> Result<(Start, Option<OwnedFd>), Failed> {
     let failed = |what: &str, source| Failed { what: what.into(), source };
     let _ = sys::process::set_name(c"kennel-held");
     sys::process::close_all_from_3_but(report.as_fd()).map_err(|e| failed("close_range", e))?;
     Report::Held.send(report, &[]).map_err(|e| failed("report", e))?;
     let mut buffer = vec![0; MAX_START];
     let received = sys::socket::recv_with_fds(report.as_fd(), &mut buffer);
-    let (length, _) = received.map_err(|e| failed("what to run", e))?;
+    let (length, images) = received.map_err(|e| failed("what to run", e))?;
     let start = postcard::from_bytes(&buffer[..length])
         .map_err(|e| failed("what to run", io::Error::other(e)))?;
     std::env::set_current_dir(folder).map_err(|e| failed(&folder.display().to_string(), e))?;
     Report::Told.send(report, &[]).map_err(|e| failed("report", e))?;
-    Ok(start)
+    Ok((start, images.into_iter().next()))
+}
+
+/// Makes the layout of the next exec what an image needs: the program's own break, and new mappings at a place that
+/// nobody can tell ahead ([`crate::snapshot::LAYOUT`]). The restorer puts the limit of the stack back.
+///
+/// # Errors
+/// getrandom(2)'s, setrlimit(2)'s.
+pub fn lay_out_for_image() -> io::Result<()> {
+    let (least, more) = crate::snapshot::LAYOUT;
+    let (_, hard) = getrlimit(Resource::RLIMIT_STACK)?;
+    let size = least + sys::snapshot::random_word()? % more;
+    Ok(setrlimit(Resource::RLIMIT_STACK, size, hard)?)
 }
 
 #[cfg(test)]
@@ -143,7 +157,7 @@ mod tests {
     }
 
     fn outcome(held: Held) -> Result<Option<ExecFailed>, LaunchError> {
-        let mut told = held.start(&start())?;
+        let mut told = held.start(&start(), None)?;
         loop {
             if let Some(outcome) = told.advance()? {
                 return Ok(outcome);
@@ -197,7 +211,7 @@ mod tests {
         assert!(outcome(held).is_err(), "before it was told");
         // It ends with the message unread: end-of-file, and no exec.
         let (held, program) = pair();
-        let mut told = held.start(&start()).unwrap();
+        let mut told = held.start(&start(), None).unwrap();
         drop(program);
         assert!(told.advance().is_err(), "as it was told");
     }
@@ -206,6 +220,6 @@ mod tests {
     fn a_message_that_does_not_fit_is_refused_here() {
         let (held, _program) = pair();
         let long = Start { env: vec![("A".into(), "x".repeat(MAX_START))], ..start() };
-        assert!(held.start(&long).is_err());
+        assert!(held.start(&long, None).is_err());
     }
 }

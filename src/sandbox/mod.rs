@@ -326,7 +326,8 @@ impl Sandbox {
         self.maker = None;
     }
 
-    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited; once in its life.
+    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited, from an image where
+    /// there is one; once in its life.
     /// A held program is told here, and its exec is the caller's to await. The calling process must be single-threaded.
     ///
     /// # Errors
@@ -335,7 +336,7 @@ impl Sandbox {
         &mut self,
         mounts: &[Mount],
         memory: MemoryMib,
-        start: Option<&Start>,
+        start: Option<(&Start, Option<BorrowedFd<'_>>)>,
     ) -> Result<Option<Told>, LaunchError> {
         if !self.ahead {
             return Err(LaunchError::Claimed);
@@ -354,7 +355,22 @@ impl Sandbox {
             what: failed.what,
             source: failed.source,
         })?;
-        program.map(|(held, start)| held.start(start)).transpose()
+        program.map(|(held, (start, image))| held.start(start, image)).transpose()
+    }
+
+    /// From here on it is for an image alone, and never for a function. Its first process, whose only child is the
+    /// program.
+    ///
+    /// # Errors
+    /// Something is in it already, or its program is still held.
+    pub fn give_up_for_image(&mut self) -> Result<libc::pid_t, LaunchError> {
+        if self.held.is_some() {
+            return Err(LaunchError::Program);
+        }
+        if !std::mem::take(&mut self.ahead) {
+            return Err(LaunchError::Claimed);
+        }
+        Ok(self.pid)
     }
 
     /// Kills everything inside at once.

@@ -12,6 +12,8 @@ pub struct MemoryMib(u32);
 impl MemoryMib {
     /// AWS Lambda's range.
     pub const RANGE: std::ops::RangeInclusive<u32> = 128..=10_240;
+    /// What sandboxes that wait are made with.
+    pub const LEAST: Self = Self(128);
 
     /// # Errors
     /// The value itself when it is outside [`Self::RANGE`].

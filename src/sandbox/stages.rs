@@ -197,6 +197,13 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     }
     drop((tmp_fd, listeners, host_proc));
 
+    if spec.held {
+        // What a program is restored from must know where the heap ends. Whatever else it becomes takes this back, which
+        // the policy allows; this it does not.
+        sys::snapshot::set_random_layout(false)
+            .map_err(|e| failed("personality", e))
+            .stage("layout")?;
+    }
     // The last layer, on init as well: from here on only what the policy allows.
     seccomp::install().map_err(|e| failed("seccomp", e)).stage("seccomp")?;
     let (report, log) = (inside.report.take(), inside.log.take());
@@ -384,15 +391,31 @@ fn exec(spec: &SandboxSpec, report: Option<&OwnedFd>, log: Option<&OwnedFd>) -> 
         failed("rlimits", error);
     }
     sys::process::reset_signals();
-    let told = match (spec.held, report) {
+    let (told, image) = match (spec.held, report) {
         (true, Some(report)) => match held::wait(report, &spec.cwd) {
-            Ok(start) => start,
+            Ok(told) => told,
             Err(error) => failed("held", error),
         },
-        _ => held::Start { argv_any: spec.argv_any.clone(), env: spec.env.clone() },
+        _ => (held::Start { argv_any: spec.argv_any.clone(), env: spec.env.clone() }, None),
     };
+    if spec.held {
+        let laid_out = match image {
+            Some(_) => held::lay_out_for_image(),
+            None => sys::snapshot::set_random_layout(true),
+        };
+        if let Err(source) = laid_out {
+            failed("layout", Failed { what: "the address space".into(), source });
+        }
+    }
     let environment: Vec<CString> =
         told.env.iter().filter_map(|(k, v)| CString::new(format!("{k}={v}")).ok()).collect();
+    if let Some(image) = image {
+        let argv = told.argv_any.first().map(Vec::as_slice).unwrap_or_default();
+        let arguments: Vec<CString> =
+            argv.iter().filter_map(|a| CString::new(a.as_str()).ok()).collect();
+        let error = sys::snapshot::execute_image(image.as_fd(), &arguments, &environment);
+        fail("the image", error.raw_os_error().unwrap_or(libc::EIO));
+    }
     let path = told
         .env
         .iter()

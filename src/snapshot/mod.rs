@@ -193,10 +193,24 @@ impl Process {
             rseq: traced.rseq().map_err(trace)?,
             robust_list,
             clear_tid: self.clear_tid(robust_list.0, wanted[2]),
-            stack_limit: traced.stack_limit().map_err(trace)?,
+            stack_limit: self.stack_limit()?,
             pid: wanted[2],
             name: self.text("comm")?.trim_end().bytes().take(15).collect(),
         })
+    }
+
+    /// The soft and the hard limit of its stack. Not by prlimit(2), which asks for a capability more.
+    fn stack_limit(&self) -> Result<(u64, u64), SnapshotError> {
+        let limits = self.text("limits")?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max stack size"));
+        let mut words = line.unwrap_or_default().split_whitespace().map(|word| match word {
+            "unlimited" => Some(libc::RLIM_INFINITY),
+            number => number.parse().ok(),
+        });
+        match (words.next().flatten(), words.next().flatten()) {
+            (Some(soft), Some(hard)) => Ok((soft, hard)),
+            _ => Err(SnapshotError::State { what: "the limit of its stack".into() }),
+        }
     }
 
     /// Where the GNU C library has the thread's id, which the kernel clears at its end: 16 bytes before the list of

@@ -222,6 +222,27 @@ pub fn close_range_from(first: libc::c_uint, cloexec: bool) -> io::Result<()> {
         .map(drop)
 }
 
+/// Closes every descriptor from 3 on but `kept`.
+///
+/// For a process that ends without a destructor: its other `OwnedFd`s name nothing afterwards.
+///
+/// # Errors
+/// close_range(2)'s.
+pub fn close_all_from_3_but_these(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.iter().copied().chain([libc::c_uint::MAX]) {
+        let end = if last == libc::c_uint::MAX { last } else { last.saturating_sub(1) };
+        if first <= end {
+            // SAFETY: no pointers. The caller gives up every `OwnedFd` in the range.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) })?;
+        }
+        first = first.max(last.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from 3 on but `kept`, which keeps its number and is closed by exec.
 ///
 /// For a process that execs next or ends: its other `OwnedFd`s name nothing afterwards.

@@ -243,19 +243,16 @@ impl Traced {
         check(ret)?;
         Ok((head as u64, length as u64))
     }
+}
 
-    /// The soft and the hard limit of its stack.
-    ///
-    /// # Errors
-    /// prlimit(2)'s.
-    pub fn stack_limit(&self) -> io::Result<(u64, u64)> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a null new limit changes nothing; the old one goes to `limit`.
-        let ret =
-            unsafe { libc::prlimit(self.0, libc::RLIMIT_STACK, std::ptr::null(), &raw mut limit) };
-        check(ret.into())?;
-        Ok((limit.rlim_cur, limit.rlim_max))
-    }
+/// Eight bytes that nobody can guess.
+///
+/// Source: getrandom(2).
+pub fn random_word() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the kernel writes at most the 8 bytes that `bytes` has; so few it gives all or none.
+    check(unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) })?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Sets how the next exec lays memory out: at random (`PER_LINUX`), or the same each time.

@@ -33,6 +33,8 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub enum Boot {
     /// Claimed from those that waited with their language up.
     Ahead,
+    /// Restored from an image, in one that was held.
+    Image,
     /// Claimed from those that were held before exec, for a reason why not the other.
     Held(String),
     /// Made for the function, for a reason.
@@ -280,6 +282,7 @@ impl Server {
                 };
                 match field("boot")?.as_str() {
                     "preboot" => Some(Boot::Ahead),
+                    "image" => Some(Boot::Image),
                     "held" => Some(Boot::Held(field("why").unwrap_or_default())),
                     _ => Some(Boot::Full(field("why").unwrap_or_default())),
                 }
@@ -400,12 +403,16 @@ impl Drop for Server {
 
 /// The newest runtime here whose name begins so, such as `nodejs`; `None` where there is none.
 pub fn runtime(prefix: &str) -> Option<String> {
+    runtimes(prefix).into_iter().next()
+}
+
+/// All runtimes here whose name begins so, newest first.
+pub fn runtimes(prefix: &str) -> Vec<String> {
     let output = super::kennel().args(["runtimes", "--json"]).output().expect("kennel runs");
     let rows: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let rows = rows.as_array().expect("a list").iter().rev();
-    let mut names =
-        rows.filter(|row| row["status"] == "yes").filter_map(|row| row["runtime"].as_str());
-    names.find(|name| name.starts_with(prefix)).map(str::to_owned)
+    let names = rows.filter(|row| row["status"] == "yes").filter_map(|row| row["runtime"].as_str());
+    names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
 /// The name of a process; empty once it is gone.

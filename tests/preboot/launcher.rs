@@ -110,6 +110,21 @@ impl Door {
         postcard::from_bytes(&buffer[..length]).unwrap()
     }
 
+    /// Has an image dropped.
+    pub fn forget(&self, image: u32) {
+        let reply = self.ask(&Request::Forget { image });
+        assert!(matches!(reply, Reply::Forgotten { .. }), "{reply:?}");
+    }
+
+    /// The reasons against an image of a sandbox.
+    #[track_caller]
+    pub fn refuses_image(&self, id: u32, image: u32) -> String {
+        match self.ask(&Request::Image { id, image }) {
+            Reply::Refused { chain, .. } => chain.join(": "),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The reasons against a claim.
     #[track_caller]
     pub fn refuses(&self, id: u32, code: Tree, memory_mib: u32) -> String {
@@ -125,7 +140,14 @@ impl Door {
         memory_mib: u32,
         start: Option<sandbox::Start>,
     ) -> String {
-        match self.ask(&Request::Claim(Claim { id, code, layers: Vec::new(), memory_mib, start })) {
+        match self.ask(&Request::Claim(Claim {
+            id,
+            code,
+            layers: Vec::new(),
+            memory_mib,
+            start,
+            image: None,
+        })) {
             Reply::Refused { id: refused, chain, .. } => {
                 assert_eq!(refused, id);
                 chain.join(": ")

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod held;
+mod images;
 mod java;
 mod launcher;
 mod owned;

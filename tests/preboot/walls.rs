@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Whether all that `folder` holds inside is on the way to something that is mounted.
-fn leads_to_mounts(pid: u32, folder: &str) -> bool {
+pub fn leads_to_mounts(pid: u32, folder: &str) -> bool {
     let mounts = mounts_of(pid);
     let leads = |path: &Path| mounts.iter().any(|l| Path::new(mount_point(l)).starts_with(path));
     let inside = Path::new("/proc").join(pid.to_string()).join("root");

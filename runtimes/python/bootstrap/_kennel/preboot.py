@@ -27,6 +27,9 @@ def claim():
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()  # no later collection looks at what is here by now
+    if _kennel.variable("KENNEL_IMAGE") == "1":
+        from _kennel import snapshot
+        snapshot.stop()
     status, _, body = _kennel.call(b"GET /kennel/claim HTTP/1.1\r\nHost: %s\r\n\r\n" % _kennel.host)
     if status != 200:
         raise SystemExit("The Runtime API answered %d to `claim`" % status)
