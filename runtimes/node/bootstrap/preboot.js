@@ -10,8 +10,42 @@ const MODULES = [
 ];
 const OWN = ['./errors', './json_log', './output', './stream'];
 
+// Flags of the command line (runtime.toml), and what each is without it.
+const FLAGS = { 'expose-gc': '--no-expose-gc', 'max-old-space-size': '--max-old-space-size=0', 'max-semi-space-size': '--max-semi-space-size=0' };
+
+/**
+ * Node.js carries its own modules compiled, and V8 takes none of that under other flags than it was made with: with any
+ * of ours all is compiled anew, for twice the time. Each has done its work by now (the heap has its limits, `gc` is
+ * there), so they go back to how they were made. The result puts them on again, which is for before the function's
+ * code: its worker threads and contexts follow them.
+ */
+function liftFlags(version) {
+  const given = process.execArgv.filter(flag => FLAGS[flag.slice(2).split('=')[0]]);
+  if (version[0] < 12 || given.length === 0) return () => {};
+  const set = flagSetter();
+  given.forEach(flag => set(FLAGS[flag.slice(2).split('=')[0]]));
+  return () => given.forEach(flag => set(flag));
+}
+
+/** v8.setFlagsFromString. Below it lies a binding that has no modules of its own to compile, up to Node.js 22. */
+function flagSetter() {
+  const silent = process.noDeprecation;
+  process.noDeprecation = true;
+  try {
+    const set = process.binding('v8').setFlagsFromString;
+    if (typeof set === 'function') return set;
+  } catch (absent) {
+    // a newer version
+  } finally {
+    if (silent === undefined) delete process.noDeprecation;
+    else process.noDeprecation = silent;
+  }
+  return require('v8').setFlagsFromString;
+}
+
 /** Loads them and calls `done`. */
 exports.preload = (version, hasImport, done) => {
+  const restoreFlags = liftFlags(version);
   OWN.forEach(name => require(name));
   MODULES.forEach(name => {
     try {
@@ -22,6 +56,7 @@ exports.preload = (version, hasImport, done) => {
   });
   if (version[0] >= 20) void global.Headers; // loads what fetch needs; before, it warned of an experiment
   const ready = () => {
+    restoreFlags();
     if (global.gc) global.gc();
     done();
   };

@@ -30,6 +30,8 @@ ThreadingHTTPServer.handle_error = lambda *_: None
 ASYNC = (7, 6)  # async functions
 IMPORT = (12, 17)  # import() without a flag
 TOP_LEVEL_AWAIT = (14, 8)
+# As runtime.toml has them, for a function of 128 MB.
+FLAGS = ["--expose-gc", "--max-old-space-size=115", "--max-semi-space-size=6"]
 CASES = []
 
 
@@ -64,7 +66,8 @@ def needs_full_boot(options):
 class Run:
     """A bootstrap at work in a package of its own; `ahead`: started before there is a function."""
 
-    def __init__(self, node, files, handler, env=None, argv=None, tcp=False, modern=False, flags=(), ahead=False, **options):
+    def __init__(self, node, files, handler, env=None, argv=None, tcp=False, modern=False, flags=None, ahead=False, **options):
+        flags = (FLAGS if ahead or options.get("preboot") else []) if flags is None else flags
         self.node, self.folder = node, tempfile.mkdtemp(prefix="kennel-node-test-")
         for name, text in (files or {}).items():
             path = Path(self.folder, name)
@@ -490,7 +493,7 @@ def environment(rt, node):
     assert succeeds(rt) == ["undefined", "1", "01\n"]
 
 
-@case(files=WARM, handler="warm.handler", flags=["--max-old-space-size=115", "--max-semi-space-size=6", "--expose-gc"])
+@case(files=WARM, handler="warm.handler", flags=FLAGS)
 def memory_flags(rt, node):
     assert succeeds(rt, {"case": "gc"}) == "function"
 
@@ -647,6 +650,53 @@ def ahead_as_in_a_normal_start(rt, node):
     assert got == expected, (got, expected)
     assert got["env"]["NAME_Ä"] == "ü ✓" and got["env"]["EMPTY"] == "" and got["cwd"] == rt.task_root, got
     assert ("GMT+0900" in got["hour"]) == (node.version >= (13,)), got["hour"]
+
+
+# What follows V8's flags while a function runs.
+FLAGGED = """
+exports.handler = (event, context, callback) => {
+  const { Worker } = require('worker_threads');
+  const limit = "require('v8').getHeapStatistics().heap_size_limit";
+  const worker = new Worker("require('worker_threads').parentPort.postMessage([" + limit + ", typeof gc])", { eval: true });
+  worker.once('message', message => callback(null, {
+    worker: message, limit: eval(limit), gc: [typeof gc, require('vm').runInNewContext('typeof gc')],
+    deprecation: [Object.keys(process).includes('noDeprecation'), process.noDeprecation],
+  }));
+};"""
+
+
+@case(since=(12, 17), files=FLAGGED, preboot=True)
+def ahead_under_the_same_flags(rt, node):
+    rt.claim()
+    got = succeeds(rt)
+    with FakeRuntime(rt.argv, rt.task_root, rt.handler, timeout=20, runtime_dir=rt.runtime_dir) as other:
+        assert got == succeeds(other), got
+    assert 115 << 20 <= got["limit"] <= 160 << 20 and got["gc"] == ["function", "function"], got
+    assert rt.log().count("Warning") == 0, rt.log()
+
+
+# Which of Node's own modules V8 had to compile.
+COMPILED = """
+const binding = require('internal/test/binding').internalBinding;
+let usage;
+try { usage = binding('builtins').getCacheUsage(); } catch (older) { usage = binding('native_module').getCacheUsage(); }
+const has = (set, name) => Array.from(set).indexOf(name) >= 0;
+exports.handler = (event, context, callback) => callback(null, ['https', 'tls', 'zlib', 'crypto'].map(
+  name => [has(usage.compiledWithCache, name), has(usage.compiledWithoutCache, name)]));
+"""
+
+
+@case(since=(12, 17), files=COMPILED, flags=["--expose-internals"] + FLAGS, preboot=True)
+def ahead_takes_what_node_has_compiled(rt, node):
+    rt.claim()
+    got = succeeds(rt)
+    # Without flags, and with them: else this says nothing of this build of Node.js.
+    program = "['https', 'tls', 'zlib', 'crypto'].forEach(name => require(name));" + COMPILED + \
+        "exports.handler(null, null, (error, result) => console.log(JSON.stringify(result)));"
+    compiled = [json.loads(subprocess.run([node.program, "--expose-internals"] + flags + ["-e", program], stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE, check=True).stdout.decode()) for flags in ([], FLAGS)]
+    assert compiled[1] == [[False, True]] * 4, compiled
+    assert got == compiled[0], (got, compiled)
 
 
 @case(preboot=True)
