@@ -41,6 +41,7 @@ let requestId; // stays after the answer, for log lines
 let tenantId;
 let abort = null; // ends a streamed answer that is under way: (error, exit) → whether there was one
 let whenEmpty = null; // what to do when the event loop has run empty
+let proceed = next; // what to do when an invocation has been answered
 
 // ---- Bytes
 
@@ -349,7 +350,7 @@ function answered() {
   invocation = null;
   abort = null;
   whenEmpty = null;
-  setImmediate(next);
+  setImmediate(proceed);
 }
 
 function respond(result) {
@@ -659,9 +660,37 @@ function readSettings() {
   bridge.waits = !promisesOnly;
 }
 
+/**
+ * Loads a handler of this folder and gives it two events over a connection that leads nowhere, and calls `done`: V8
+ * compiles a function when it is called first, which is before there is a function's event to wait for it. Nothing of it
+ * stays; what start() sets, it sets again.
+ */
+function rehearse(done) {
+  const rehearsal = require('./preboot').rehearsal(module);
+  let left = 2;
+  proceed = () => {
+    if (--left > 0) return next();
+    proceed = next;
+    connection = handler = null;
+    requestId = tenantId = undefined;
+    delete global.awslambda;
+    rehearsal.end();
+    done();
+  };
+  connection = rehearsal.connection;
+  taskRoot = __dirname;
+  patchOutput();
+  setModulePath();
+  setGlobals();
+  loadHandler(rehearsal.handler, found => {
+    handler = found;
+    next();
+  });
+}
+
 /** Waits for a function and makes this process its own: all that a start can do without one is done by then. */
 function startAhead() {
-  require('./preboot').preload(NODE, HAS_IMPORT, () => request('GET', '/kennel/claim', '', null, answer => {
+  require('./preboot').preload(NODE, HAS_IMPORT, rehearse, () => request('GET', '/kennel/claim', '', null, answer => {
     if (answer.status !== 200) return die('status ' + answer.status + ' for the claim');
     require('./preboot').replaceEnvironment(JSON.parse(answer.body.toString()).env);
     // By its path: what this process stands in may lie below the function's mount.

@@ -652,6 +652,41 @@ def ahead_as_in_a_normal_start(rt, node):
     assert ("GMT+0900" in got["hour"]) == (node.version >= (13,)), got["hour"]
 
 
+# Anywhere that a handler could look: the values whose text has the word.
+TRACES = """
+const fs = require('fs');
+const places = {
+  cache: () => Object.keys(require.cache), paths: () => Object.keys(module.constructor._pathCache),
+  found: () => { const known = module.constructor._pathCache; return Object.keys(known).map(key => known[key]); },
+  children: () => module.parent.children.map(child => String(child && child.filename)),
+  files: () => fs.readdirSync('/proc/self/fd').map(fd => { try { return fs.readlinkSync('/proc/self/fd/' + fd) } catch (gone) { return '' } }),
+  environment: () => Object.keys(process.env).map(name => name + '=' + process.env[name]),
+  events: () => process.eventNames().map(name => String(name) + process.listenerCount(name)).sort(),
+};
+exports.handler = (event, context, callback) => {
+  const got = {};
+  Object.keys(places).forEach(name => { got[name] = places[name]() });
+  callback(null, { all: got, log: console.log === console.info, streams: [process.stdout.fd, process.stderr.fd] });
+};"""
+
+
+@case(since=(6,), files=TRACES, preboot=True)
+def ahead_nothing_left_of_the_rehearsal(rt, node):
+    rt.claim()
+    got = succeeds(rt)
+    everything = [value for values in got["all"].values() for value in values]
+    assert any(value.endswith("/app.js") for value in everything) and any(value.endswith("/preboot.js") for value in everything), got
+    assert [value for value in everything if "rehears" in value or "Root=0" in value] == [], got
+    with FakeRuntime(rt.argv, rt.task_root, rt.handler, timeout=20, runtime_dir=rt.runtime_dir) as other:
+        normal = succeeds(other)
+    assert got["all"]["events"] == normal["all"]["events"], (got, normal)
+    assert got["all"]["files"].count("/dev/null") == normal["all"]["files"].count("/dev/null"), (got, normal)
+    assert got["log"] and got["streams"] == [1, 2], got
+    # The rehearsal asks nobody.
+    assert [path.split("/")[-1] for _, path in rt.requests][:3] == ["claim", "next", "response"], rt.requests
+    assert "rehears" not in rt.log(), rt.log()
+
+
 # What follows V8's flags while a function runs.
 FLAGGED = """
 exports.handler = (event, context, callback) => {
