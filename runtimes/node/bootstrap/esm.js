@@ -48,4 +48,4 @@ module.exports = file => {
 };
 
 /** Starts Node's loader of ES modules ahead of the first one. */
-module.exports.warm = () => import('fs');
+module.exports.warm = specifier => import(specifier);

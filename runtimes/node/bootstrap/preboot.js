@@ -66,7 +66,8 @@ exports.preload = (version, hasImport, rehearse, done) => {
   });
   if (!hasImport) return ready();
   const later = () => setImmediate(ready); // the function's code does not run within a promise's reaction
-  require('./esm').warm().then(later, later);
+  // From a file where that makes a difference: up to Node.js 22 it is read by threads, which start with the first one.
+  require('./esm').warm(version[0] < 24 ? './rehearsal.mjs' : 'fs').then(later, later);
 };
 
 /**

@@ -1,0 +1,3 @@
+// The ES module that preboot.js loads before there is a function's.
+
+export const handler = () => null;
