@@ -14,7 +14,11 @@ const MODULES = [
 const OWN = ['./errors', './json_log', './output', './stream'];
 
 // Flags of the command line (runtime.toml), and what each is without it.
-const FLAGS = { 'expose-gc': '--no-expose-gc', 'max-old-space-size': '--max-old-space-size=0', 'max-semi-space-size': '--max-semi-space-size=0' };
+const FLAGS = {
+  'expose-gc': '--no-expose-gc',
+  'max-old-space-size': '--max-old-space-size=0',
+  'max-semi-space-size': '--max-semi-space-size=0',
+};
 
 /**
  * Node.js carries its own modules compiled, and V8 takes none of that under other flags than it was made with: with any

@@ -1,7 +1,7 @@
 'use strict';
 
-// The handler that preboot.js rehearses with, in Node 4's language: one event is answered by a promise, the other by the
-// callback where there is one.
+// The handler that preboot.js rehearses with, in Node 4's language: one event is answered by a promise, the other by
+// the callback where there is one.
 
 let events = 0;
 
