@@ -96,7 +96,8 @@ impl<S: Sink> Capture<S> {
 
     /// The last [`TAIL_BYTES`] since [`Self::begin`].
     pub fn tail(&self) -> Vec<u8> {
-        self.tail.iter().copied().collect()
+        let (front, back) = self.tail.as_slices();
+        [front, back].concat()
     }
 
     pub fn set_sink(&mut self, sink: S) {

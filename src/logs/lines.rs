@@ -1,5 +1,6 @@
 //! START, END and REPORT, worded as AWS does.
 
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// What the REPORT line tells of an invocation.
@@ -33,28 +34,41 @@ pub fn end(request_id: &str) -> String {
 }
 
 /// Milliseconds with two digits, as AWS prints durations.
-fn ms(duration: Duration) -> String {
-    format!("{:.2}", duration.as_secs_f64() * 1000.0)
+struct Ms(Duration);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        // Whole hundredths, as nearly all are, need no arithmetic of fractions.
+        if nanos.is_multiple_of(10_000) {
+            let hundredths = self.0.as_micros() / 10;
+            write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
+        } else {
+            write!(f, "{:.2}", self.0.as_secs_f64() * 1000.0)
+        }
+    }
 }
 
 impl Report<'_> {
     pub fn line(&self) -> String {
-        let mut line = format!(
+        let mut line = String::with_capacity(256);
+        let _infallible = write!(
+            line,
             "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
             self.request_id,
-            ms(self.duration),
+            Ms(self.duration),
             self.billed.as_millis(),
             self.memory_mb,
             self.max_memory_mb
         );
         if let Some(init) = self.init {
-            line.push_str(&format!("Init Duration: {} ms\t", ms(init)));
+            let _infallible = write!(line, "Init Duration: {} ms\t", Ms(init));
         }
-        match self.status {
-            Status::Answered => {}
-            Status::Timeout => line.push_str("Status: timeout"),
-            Status::Error(kind) => line.push_str(&format!("Status: error\tError Type: {kind}")),
-        }
+        let _infallible = match self.status {
+            Status::Answered => Ok(()),
+            Status::Timeout => line.write_str("Status: timeout"),
+            Status::Error(kind) => write!(line, "Status: error\tError Type: {kind}"),
+        };
         line.push('\n');
         line
     }
@@ -116,8 +130,8 @@ mod tests {
         ] {
             let duration = measured(Duration::from_nanos(nanos));
             assert_eq!(
-                (ms(duration).as_str(), billed(duration)),
-                (shown, Duration::from_millis(millis)),
+                (Ms(duration).to_string(), billed(duration)),
+                (shown.to_owned(), Duration::from_millis(millis)),
                 "{nanos}"
             );
         }

@@ -298,13 +298,20 @@ impl<S: Sink + Send + 'static> Pool<S> {
     }
 
     /// Freezes what was parked, each after the grace. Never ends.
+    ///
+    /// Of an instance that is in use all the time there is an entry for each of its rests, so this looks at several at
+    /// once: an entry may wait for a quarter of the grace more.
     pub async fn freeze_parked(&self) {
+        let mut looked = Instant::now();
         loop {
             let next = lock(&self.thawed).front().map(|(since, ..)| *since);
             match next {
                 None => self.parked.notified().await,
                 Some(since) => {
-                    tokio::time::sleep_until((since + self.limits.freeze_after).into()).await;
+                    let due = since + self.limits.freeze_after;
+                    let due = due.max(looked + self.limits.freeze_after / 4);
+                    tokio::time::sleep_until(due.into()).await;
+                    looked = Instant::now();
                     self.freeze_due();
                 }
             }

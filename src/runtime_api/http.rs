@@ -16,18 +16,19 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use super::quick::{self, Reread, Rest};
 use super::session::{
     Answer, Invocation, MAX_RESPONSE_BYTES, MAX_STREAMED_BYTES, Refusal, Session,
 };
 use super::stream::Stream;
 
 /// Where a bootstrap that was started ahead asks what it is for. Kennel's own, and good once.
-const CLAIM: &str = "/kennel/claim";
+pub(super) const CLAIM: &str = "/kennel/claim";
 /// Header of a response with which Kennel's own bootstraps ask for the next event as its answer: one exchange for an
 /// event in place of two.
 const AND_NEXT: &str = "kennel-next";
 /// Path prefix of the API's one version.
-const PREFIX: &str = "/2018-06-01/runtime/";
+pub(super) const PREFIX: &str = "/2018-06-01/runtime/";
 /// Connections of one sandbox at a time; the next one waits.
 const MAX_CONNECTIONS: usize = 64;
 /// Bytes of a request's head.
@@ -59,7 +60,7 @@ pub async fn serve(
                 let Ok(stream) = stream.into_std().and_then(Stream::new) else { continue };
                 let session = session.clone();
                 connections.spawn(async move {
-                    connection(session, stream).await;
+                    unix_connection(session, stream).await;
                     drop(permit);
                 });
                 while connections.try_join_next().is_some() {}
@@ -102,6 +103,23 @@ async fn connection(session: Arc<Session>, stream: impl AsyncRead + AsyncWrite +
     let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
     session.connected(id);
     let guard = Connected(&session, id);
+    serve_http(&session, id, stream).await;
+    drop(guard);
+}
+
+/// As [`connection`], with the short way of Kennel's own bootstraps as long as they keep to it.
+async fn unix_connection(session: Arc<Session>, mut stream: Stream) {
+    let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
+    session.connected(id);
+    let guard = Connected(&session, id);
+    // A connection that breaks ends, as with hyper.
+    if let Ok(Rest::Unread(read)) = quick::serve(&session, id, &mut stream).await {
+        serve_http(&session, id, Reread { read, stream }).await;
+    }
+    drop(guard);
+}
+
+async fn serve_http(session: &Arc<Session>, id: u64, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = hyper::service::service_fn(|request| {
         let session = session.clone();
         async move { Ok::<_, Infallible>(route(&session, id, request).await) }
@@ -109,9 +127,9 @@ async fn connection(session: Arc<Session>, stream: impl AsyncRead + AsyncWrite +
     // A malformed request ends its connection with a 400 of hyper's; there is nobody to tell.
     let _ = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD_BYTES)
+        .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-    drop(guard);
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -173,6 +191,7 @@ async fn answer(session: &Session, connection: u64, request: &mut Request<Incomi
 }
 
 async fn next(session: &Session, connection: u64) -> Reply {
+    let invocation = session.next(connection).await;
     let Invocation {
         request_id,
         payload,
@@ -181,8 +200,8 @@ async fn next(session: &Session, connection: u64) -> Reply {
         trace_id,
         client_context,
         cognito_identity,
-    } = session.next(connection).await;
-    let mut response = Response::new(Full::new(payload));
+    } = &*invocation;
+    let mut response = Response::new(Full::new(payload.clone()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut set = |name: &'static str, value: &str| {
@@ -190,14 +209,14 @@ async fn next(session: &Session, connection: u64) -> Reply {
             headers.insert(name, value);
         }
     };
-    set("lambda-runtime-aws-request-id", &request_id);
+    set("lambda-runtime-aws-request-id", request_id);
     set("lambda-runtime-deadline-ms", &deadline_ms.to_string());
-    set("lambda-runtime-invoked-function-arn", &function_arn);
-    set("lambda-runtime-trace-id", &trace_id);
-    if let Some(context) = &client_context {
+    set("lambda-runtime-invoked-function-arn", function_arn);
+    set("lambda-runtime-trace-id", trace_id);
+    if let Some(context) = client_context {
         set("lambda-runtime-client-context", context);
     }
-    if let Some(identity) = &cognito_identity {
+    if let Some(identity) = cognito_identity {
         set("lambda-runtime-cognito-identity", identity);
     }
     response
@@ -459,7 +478,6 @@ mod tests {
         let answer = Answer::Response(Bytes::from_static(b"1"));
         let answered = Event::Answer { request_id: "one".into(), answer };
         assert_eq!(events.recv().await, Some(answered), "before there is a next event");
-        assert_eq!(events.recv().await, Some(Event::Idle));
         session.offer(event("two"));
         let next = head(&mut stream).await;
         assert!(next.starts_with("HTTP/1.1 200 ") && next.contains("aws-request-id: two\r\n"));

@@ -8,6 +8,7 @@
 pub mod go_rpc;
 mod gob;
 pub mod http;
+mod quick;
 pub mod rpc_door;
 pub mod session;
 mod stream;

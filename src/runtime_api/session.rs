@@ -3,7 +3,7 @@
 //! All rules of the protocol live here, behind both listeners and the net/rpc door; no I/O.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
@@ -46,8 +46,6 @@ pub enum Event {
         attempt: u64,
         bytes: Bytes,
     },
-    /// `next` was asked for again after an answer: the runtime is idle.
-    Idle,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,9 +74,9 @@ pub enum Refusal {
 
 #[derive(Debug, Default)]
 struct State {
-    queued: Option<Invocation>,
+    queued: Option<Arc<Invocation>>,
     /// Delivered and not answered: the invocation, and the connection that took it.
-    current: Option<(Invocation, u64)>,
+    current: Option<(Arc<Invocation>, u64)>,
     /// A response is being read.
     answering: bool,
     /// How many answers were begun.
@@ -86,7 +84,6 @@ struct State {
     /// An answer to the current invocation was refused for its size; the runtime may still say so itself.
     too_large: bool,
     init_done: bool,
-    answered_since_next: bool,
     retired: bool,
     claim: Claim,
     open_connections: HashMap<u64, ()>,
@@ -183,7 +180,7 @@ impl Session {
 
     /// Queues the next invocation. The pool gives one at a time.
     pub fn offer(&self, invocation: Invocation) {
-        self.state().queued = Some(invocation);
+        self.state().queued = Some(Arc::new(invocation));
         self.available.notify_waiters();
     }
 
@@ -216,7 +213,7 @@ impl Session {
     ///
     /// An invocation whose connection broke before it was answered is handed out again: a `next` that was abandoned
     /// must not swallow an event. Dropping this future takes nothing.
-    pub async fn next(&self, connection: u64) -> Invocation {
+    pub async fn next(&self, connection: u64) -> Arc<Invocation> {
         // An answer that was refused for its size, and no word about it since: that is the error.
         let gave_up = {
             let mut state = self.state();
@@ -228,21 +225,12 @@ impl Session {
         };
         if let Some(invocation) = gave_up {
             let answer = Self::too_large_answer();
-            let event = Event::Answer { request_id: invocation.request_id, answer };
+            let event = Event::Answer { request_id: invocation.request_id.clone(), answer };
             let _ = self.events.send(event).await;
         }
-        let first = {
-            let mut state = self.state();
-            let first = !std::mem::replace(&mut state.init_done, true);
-            let idle = std::mem::take(&mut state.answered_since_next);
-            match (first, idle) {
-                (true, _) => Some(Event::InitDone),
-                (false, true) => Some(Event::Idle),
-                _ => None,
-            }
-        };
-        if let Some(event) = first {
-            let _ = self.events.send(event).await;
+        let first = !std::mem::replace(&mut self.state().init_done, true);
+        if first {
+            let _ = self.events.send(Event::InitDone).await;
         }
         loop {
             let notified = self.available.notified();
@@ -319,7 +307,6 @@ impl Session {
             state.current = None;
             state.too_large = false;
             state.answering = false;
-            state.answered_since_next = true;
         }
         let _ = self.events.send(Event::Answer { request_id: request_id.into(), answer }).await;
         Ok(())
