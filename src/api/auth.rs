@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, DATE, HeaderMap};
+use hyper::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName};
 use hyper::{Method, Uri};
 use jiff::{SignedDuration, Timestamp};
 use subtle::ConstantTimeEq;
@@ -332,7 +332,7 @@ fn given(head: Head<'_>) -> Result<Given, SignatureError> {
             let text = format!("{}Authorization={scheme}", lacking.collect::<String>());
             return Err(SignatureError::Incomplete(text));
         };
-        let token = head.headers.contains_key("x-amz-security-token");
+        let token = head.headers.contains_key(sigv4::X_AMZ_SECURITY_TOKEN);
         return Ok(Given {
             credential,
             signature,
@@ -373,8 +373,8 @@ fn given(head: Head<'_>) -> Result<Given, SignatureError> {
 
 /// When it was signed, as `YYYYMMDDTHHMMSSZ` too.
 fn signed_at(given: &Given, headers: &HeaderMap) -> Result<(String, Timestamp), SignatureError> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let date = given.date.as_deref().or_else(|| text(sigv4::X_AMZ_DATE.as_str()));
+    let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let date = given.date.as_deref().or_else(|| text(sigv4::X_AMZ_DATE));
     if let Some(date) = date {
         return match sigv4::parse_amz_date(date) {
             Some(time) => Ok((date.to_owned(), time)),
@@ -383,7 +383,7 @@ fn signed_at(given: &Given, headers: &HeaderMap) -> Result<(String, Timestamp), 
             ))),
         };
     }
-    let http = text(DATE.as_str()).and_then(|date| {
+    let http = text(DATE).and_then(|date| {
         let zoned = jiff::fmt::rfc2822::parse(date).map(|z| z.timestamp());
         sigv4::parse_amz_date(date).or(zoned.ok())
     });
@@ -398,8 +398,7 @@ fn signed_at(given: &Given, headers: &HeaderMap) -> Result<(String, Timestamp), 
 /// `host` and all of AWS's own headers must be under the signature: else someone on the way could add them.
 fn check_signed_headers(given: &Given, headers: &HeaderMap) -> Result<(), SignatureError> {
     let signed = |name: &str| given.signed_headers.split(';').any(|s| s == name);
-    let aws =
-        headers.keys().map(hyper::header::HeaderName::as_str).filter(|n| n.starts_with("x-amz-"));
+    let aws = headers.keys().map(HeaderName::as_str).filter(|n| n.starts_with("x-amz-"));
     for name in std::iter::once("host").chain(aws) {
         if !signed(name) {
             let text = format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, EXPECT, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ pub const MAX_ASYNC_EVENT: usize = 1_048_576;
 /// Bytes of a request that carries code: a zip of 50 MiB in base64, and the rest.
 const MAX_UPLOAD: usize = 70_167_211;
 const MAX_BODY: usize = 1_048_576;
+const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const TOO_SLOW: &str = "RequestTimeoutException";
 /// Bodies over this many bytes are parsed on a thread of their own.
 const PARSE_APART: usize = 256 << 10;
@@ -369,7 +370,7 @@ fn base_url(scheme: &str, parts: &Parts) -> String {
 }
 
 fn trace_id(parts: &Parts) -> Option<String> {
-    parts.headers.get("x-amzn-trace-id").and_then(|v| v.to_str().ok()).map(str::to_owned)
+    parts.headers.get(X_AMZN_TRACE_ID).and_then(|v| v.to_str().ok()).map(str::to_owned)
 }
 
 /// An operation that Kennel does not have, for [`Operations`] to answer with.

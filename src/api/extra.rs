@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Response, Uri};
 use jiff::Timestamp;
 
@@ -68,7 +69,7 @@ pub trait Extra: Send + Sync + 'static {
 /// The site that a request is for, if any. Only a host of this `region` names a function URL.
 pub(super) fn site(method: &Method, uri: &Uri, headers: &HeaderMap, region: &str) -> Option<Site> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    if let Some(host) = text("host")
+    if let Some(host) = headers.get(HOST).and_then(|v| v.to_str().ok())
         && let Some((id, rest)) = host.split_once(".lambda-url.")
         && let Some(rest) = rest.strip_prefix(region)
         && rest.starts_with('.')

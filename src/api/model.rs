@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
 
 use fancy_regex::Regex;
+use hyper::header::HeaderName;
 use serde::Deserialize;
 
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,8 @@ pub struct Member {
     /// `None`: the body.
     pub place: Option<Place>,
     pub wire: String,
+    /// Of one that comes in a header: its name, looked up once.
+    pub header: Option<HeaderName>,
     pub required: bool,
 }
 
@@ -333,11 +336,14 @@ impl RawShape {
 
 impl RawMember {
     fn member(&self, id: &Find<'_>) -> Result<Member, ModelError> {
+        let wire = self.wire.clone().unwrap_or_else(|| self.name.clone());
+        let in_header = self.place == Some(Place::Header);
         Ok(Member {
             name: self.name.clone(),
             shape: id(&self.shape)?,
             place: self.place,
-            wire: self.wire.clone().unwrap_or_else(|| self.name.clone()),
+            header: in_header.then(|| HeaderName::try_from(&wire).ok()).flatten(),
+            wire,
             required: self.required,
         })
     }

@@ -40,10 +40,12 @@ pub fn parse(
                     .map(|text| from_text(model, member.shape, text))
             }
             Some(Place::Querystring) => from_query(model, member, query),
-            Some(Place::Header) => headers.get(&member.wire).map(|value| {
-                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                from_text(model, member.shape, text)
-            }),
+            Some(Place::Header) => {
+                member.header.as_ref().and_then(|h| headers.get(h)).map(|value| {
+                    let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                    from_text(model, member.shape, text)
+                })
+            }
             Some(Place::StatusCode) | None => None,
         };
         if let Some(value) = value {

@@ -38,9 +38,13 @@ struct Broken<'m> {
 impl Broken<'_> {
     fn members(&mut self, members: &[Member], found: &Map<String, Value>, payload: Option<&str>) {
         for member in members {
+            let value = found.get(&member.name);
+            if value.is_none() && !member.required {
+                continue;
+            }
             let length = self.path.len();
             push_lower_first(&mut self.path, &member.name);
-            match found.get(&member.name) {
+            match value {
                 Some(value) => self.member(member, value),
                 None if member.required && payload != Some(&member.name) => {
                     self.tell("null", "Member must not be null");
