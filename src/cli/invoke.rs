@@ -127,6 +127,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         allow_degraded,
         host_network: args.network == "host",
         layout,
+        image_bytes: 0,
     };
     let cleanup = work.path.clone();
     // From here on the folder is the launcher's to remove, however this process ends.

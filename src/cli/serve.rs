@@ -169,6 +169,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         allow_degraded,
         host_network: false,
         layout,
+        image_bytes: config.images_bytes,
     };
     // What a server that was killed left behind.
     table.layout.sweep();

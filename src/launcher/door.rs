@@ -33,6 +33,8 @@ pub struct Table {
     /// Where control groups go; found and made ready before the fork, since afterwards two processes sit in the group
     /// that Kennel was started in.
     pub layout: Layout,
+    /// What images may take; 0: none is made.
+    pub image_bytes: u64,
 }
 
 /// Host paths that one runtime has bound read-only.
@@ -83,7 +85,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         sandboxes: HashMap::new(),
         starting: Vec::new(),
         told: Vec::new(),
-        images: Images::default(),
+        images: Images::new(table.image_bytes),
         ending: Vec::new(),
         reaped: Instant::now(),
     };

@@ -15,7 +15,7 @@ use crate::sandbox::{LaunchError, Sandbox};
 use crate::{snapshot, sys};
 
 /// Most images of one launcher at a time. The server keeps fewer.
-const MAX_IMAGES: usize = 64;
+const MAX_IMAGES: usize = 32;
 /// How long a program may take from its start until it stops for its image.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -27,6 +27,9 @@ pub enum ImageError {
     InUse { image: u32 },
     #[error("{MAX_IMAGES} images are there, the most there may be")]
     TooMany,
+    /// As the operator said when the launcher was started.
+    #[error("images take {bytes} bytes, of the {most} that they may")]
+    NoRoom { bytes: u64, most: u64 },
     /// memfd_create(2), pipe(2), fork(2).
     #[error("cannot begin an image")]
     Begin { source: io::Error },
@@ -35,10 +38,18 @@ pub enum ImageError {
 }
 
 /// See the module's words.
-#[derive(Debug, Default)]
-pub struct Images(HashMap<u32, OwnedFd>);
+#[derive(Debug)]
+pub struct Images {
+    files: HashMap<u32, OwnedFd>,
+    /// Beyond so many bytes none is begun.
+    most: u64,
+}
 
 impl Images {
+    pub fn new(most: u64) -> Self {
+        Self { files: HashMap::new(), most }
+    }
+
     /// Begins the image of a sandbox's program: a pipe on which [`Imaged`] comes, and the process that does it, to be
     /// reaped. The calling process must be single-threaded.
     ///
@@ -49,13 +60,19 @@ impl Images {
         image: u32,
         sandbox: &mut Sandbox,
     ) -> Result<(OwnedFd, libc::pid_t), ImageError> {
-        if self.0.contains_key(&image) {
+        if self.files.contains_key(&image) {
             return Err(ImageError::InUse { image });
         }
-        if self.0.len() >= MAX_IMAGES {
+        if self.files.len() >= MAX_IMAGES {
             return Err(ImageError::TooMany);
         }
         let begin = |source| ImageError::Begin { source };
+        let sizes = self.files.values().map(nix::sys::stat::fstat);
+        let sizes = sizes.map(|stat| Ok(u64::try_from(stat?.st_size).unwrap_or(u64::MAX)));
+        let bytes: u64 = sizes.sum::<io::Result<u64>>().map_err(begin)?;
+        if bytes >= self.most {
+            return Err(ImageError::NoRoom { bytes, most: self.most });
+        }
         let file = sys::snapshot::executable_memory_file(c"kennel-image").map_err(begin)?;
         let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
         let (told, telling) = pipe.map_err(|errno| begin(errno.into()))?;
@@ -71,7 +88,7 @@ impl Images {
                 sys::process::exit_now(0)
             }
             Some(pid) => {
-                self.0.insert(image, file);
+                self.files.insert(image, file);
                 Ok((told, pid))
             }
         }
@@ -80,12 +97,12 @@ impl Images {
     /// # Errors
     /// [`ImageError::NoImage`].
     pub fn get(&self, image: u32) -> Result<BorrowedFd<'_>, ImageError> {
-        let file = self.0.get(&image).map(AsFd::as_fd);
+        let file = self.files.get(&image).map(AsFd::as_fd);
         file.filter(|file| sys::snapshot::is_sealed(*file)).ok_or(ImageError::NoImage { image })
     }
 
     pub fn forget(&mut self, image: u32) {
-        self.0.remove(&image);
+        self.files.remove(&image);
     }
 }
 

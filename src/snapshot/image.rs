@@ -20,7 +20,7 @@ const NEW_STACK: u64 = 0x7fff_ff00_0000;
 /// So many pages of zeroes in a row are not kept.
 const ZERO_RUN: usize = 16;
 /// Of all that an image keeps.
-pub const MAX_BYTES: u64 = 96 << 20;
+pub const MAX_BYTES: u64 = 64 << 20;
 
 /// The statuses with which a restorer ends, by what failed.
 mod status {

@@ -39,7 +39,7 @@ const ONCE: &str = r#"
             except OSError as error:
                 answers.append(errno.errorcode.get(error.errno, str(error)))
         if not event.get("stay"):
-            threading.Timer(0.05, os._exit, [0]).start()
+            threading.Timer(0.3, os._exit, [0]).start()
         return answers
 "#;
 
@@ -49,7 +49,7 @@ const THAWED: [&str; 2] = ["--freeze-ms", "60000"];
 #[track_caller]
 fn once(server: &Server, name: &str, expressions: &[&str]) -> Vec<Value> {
     let answers = server.invoke(name, &json!({ "ask": expressions }));
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(450));
     answers.as_array().unwrap().clone()
 }
 
@@ -587,5 +587,11 @@ fn none_is_made_where_none_is_wanted_or_where_the_start_needs_its_environment() 
         }
         std::thread::sleep(Duration::from_millis(500));
         assert!(!server.log().contains("image"), "{flags:?} {more}: {}", server.log());
+        if flags.contains(&"--images-mb") {
+            let waiting = number_of(server.wait_for_waiting("python", 1)[0]);
+            std::thread::sleep(Duration::from_secs(2)); // it asks for nothing then
+            let why = Door::of(&server).refuses_image(waiting, 90_001);
+            assert_eq!(why, "images take 0 bytes, of the 0 that they may");
+        }
     }
 }

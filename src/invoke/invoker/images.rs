@@ -144,11 +144,6 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         self.forget_images(gone).await;
     }
 
-    /// How many images there are, and their bytes.
-    pub fn images(&self) -> (usize, u64) {
-        lock(&self.images).count()
-    }
-
     async fn forget_images(&self, gone: Vec<u32>) {
         for image in gone {
             // Where the launcher is gone, so are its images.

@@ -14,6 +14,9 @@ except ImportError:  # Python 2
 
 
 def stop():
+    ssl = sys.modules.get("_ssl")
+    if ssl:
+        ssl.RAND_status()  # sets OpenSSL's generator up, which takes a millisecond; its seed comes later
     posix.closerange(3, 256)  # Python 2 keeps /dev/urandom open, and opens it again where that is closed
     posix.kill(posix.getpid(), signal.SIGSTOP)  # from here on this is a copy, in another sandbox
     put_back_signals()
