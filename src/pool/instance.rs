@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -475,6 +476,11 @@ impl<S: Sink> Instance<S> {
     /// Whether its program ended while nobody asked anything of it.
     pub fn has_ended(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        // What the runtime heard of the descriptor when it last looked, which was for the request that asks now or later.
+        let mut heard_only = Context::from_waker(Waker::noop());
+        if self.status.poll_read_ready(&mut heard_only).is_pending() {
+            return false;
+        }
         let mut fds = [PollFd::new(self.status.get_ref().as_fd(), PollFlags::POLLIN)];
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
     }

@@ -225,7 +225,7 @@ def disconnect():
 
 def receive():
     """Reads one answer: its status, headers (names in lower case) and body; None if the connection ended before it."""
-    data = connection.recv(65536)
+    data = connection.recv(16384)
     lines = data.split(b"\n", 8)
     if len(lines) == 9 and lines[0] == b"HTTP/1.1 200 OK\r" and lines[1] == b"content-type: application/json\r":
         # Most likely an event with the headers that Kennel always sends, in its order, and nothing of it is on its way.
