@@ -236,8 +236,7 @@ fn try_sandbox() -> Check {
             None => e.to_string(),
         };
         let layout = Layout::detect_ready(&[]).map_err(|e| describe(&e))?;
-        let prepared = sandbox::prepare(&spec).map_err(|e| describe(&e))?;
-        let sandbox = sandbox::launch(&spec, prepared, &layout, 0).map_err(|e| describe(&e))?;
+        let sandbox = sandbox::launch(&spec, &layout, 0).map_err(|e| describe(&e))?;
         let status = sandbox::read_status(sandbox.status.as_fd());
         sandbox.destroy();
         match status {

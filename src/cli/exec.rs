@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::invoke::parse_degraded;
-use super::output::Chain;
+use super::output::{Chain, print_failure};
 use super::{Failure, parse_env};
 use crate::invoke::{DEFAULT_MEMORY_MB, DEFAULT_PIDS};
 use crate::sandbox::{
@@ -99,19 +99,17 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         ..SandboxSpec::new(vec![args.command.clone()], memory)
     };
     let began = Instant::now();
-    let prepared = sandbox::prepare(&spec).map_err(Failure::host)?;
     let layout = Layout::detect_ready(&spec.allow_degraded).map_err(Failure::host)?;
     // A sandbox's init copies this process's memory: the caller's secrets must not be in it.
     crate::sys::process::scrub_environment_single_threaded();
     let signals = block_signals().map_err(Failure::host)?;
-    let sandbox = sandbox::launch(&spec, prepared, &layout, 0).map_err(Failure::host)?;
+    let sandbox = sandbox::launch(&spec, &layout, 0).map_err(Failure::host)?;
     let exec_failed = sandbox.exec_failed.clone();
     let end = wait(&sandbox, &signals, args.timeout.map(|s| began + Duration::from_secs(s)));
     let degraded: Vec<&str> = sandbox.degraded.iter().map(|d| d.name()).collect();
     // Reading what was used takes as long as making a namespace: only for who asks, or where memory may have run out.
     let killed = matches!(end, End::Killed | End::Exited(ExitStatus::Signaled(libc::SIGKILL)));
     let (usage, remains) = sandbox.finish(args.json || killed);
-    remains.remove_in_background(&layout);
     let wall = began.elapsed();
     if args.json {
         let ms = |d: Duration| (d.as_secs_f64() * 100_000.0).round() / 100.0;
@@ -134,7 +132,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let error = Chain::new(&texts).map_or_else(|| anyhow!("cannot run"), anyhow::Error::new);
         let hint = "inside are /usr, /bin, /lib and what --ro PATH shows";
         let code = if failed.errno == libc::ENOENT { 127 } else { 126 };
-        return Err(Failure { code, error, hint: Some(hint.into()) });
+        print_failure(&Failure { code, error, hint: Some(hint.into()) });
+        remains.remove_after_exit(&layout, code);
     }
     if usage.oom_kills > 0 {
         eprintln!(
@@ -142,7 +141,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             memory.mib()
         );
     }
-    Ok(ExitCode::from(end.code()))
+    remains.remove_after_exit(&layout, end.code())
 }
 
 enum End {

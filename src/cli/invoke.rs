@@ -126,6 +126,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         tree_store: work.canonical_store().map_err(Failure::host)?,
         allow_degraded,
         host_network: args.network == "host",
+        many: false,
         layout,
         image_bytes: 0,
     };

@@ -72,11 +72,33 @@ impl Failure {
     }
 }
 
+/// `kennel exec` alone, of which most starts are.
+#[derive(Debug, Parser)]
+#[command(name = "kennel exec")]
+struct OnlyExec {
+    #[command(flatten)]
+    args: exec::Args,
+}
+
+impl OnlyExec {
+    /// Putting together what all the other commands take costs several times what reading this one does. Whatever is
+    /// not to be run (an error, a question) is left to [`Cli`], which has the words for it.
+    fn parse_quickly() -> Option<exec::Args> {
+        let mut arguments = std::env::args_os().skip(1).peekable();
+        let is_exec = arguments.peek().is_some_and(|word| word == "exec");
+        is_exec.then(|| Self::try_parse_from(arguments).ok()).flatten().map(|only| only.args)
+    }
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse(); // prints usage and exits with 2 by itself
+    let only_exec = OnlyExec::parse_quickly();
     // The sweep of another run's groups knows live owners by this name, whatever the program file is called.
     let _ = crate::sys::process::set_name(c"kennel");
+    if let Some(args) = only_exec {
+        return end(exec::run(args));
+    }
+    let cli = Cli::parse(); // prints usage and exits with 2 by itself
     let level = std::env::var("KENNEL_LOG").ok().and_then(|l| l.parse().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::WARN))
@@ -95,6 +117,10 @@ pub fn main() -> ExitCode {
         }
         Command::Man => man(),
     };
+    end(result)
+}
+
+fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
         output::print_failure(&failure);
         ExitCode::from(failure.code)
@@ -127,5 +153,48 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        OnlyExec::command().debug_assert();
+    }
+
+    #[test]
+    fn exec_is_read_the_same_either_way() {
+        let whole = |words: &[&str]| match Cli::try_parse_from(words).map(|cli| cli.command) {
+            Ok(Command::Exec(args)) => Ok(format!("{args:?}")),
+            Ok(other) => panic!("{words:?}: {other:?}"),
+            Err(error) => Err(error.kind()),
+        };
+        let alone = |words: &[&str]| {
+            let only = OnlyExec::try_parse_from(&words[1..]);
+            only.map(|only| format!("{:?}", only.args)).map_err(|error| error.kind())
+        };
+        for words in [
+            &["kennel", "exec", "--", "true"][..],
+            &["kennel", "exec", "true", "--memory", "1"],
+            &[
+                "kennel", "exec", "--memory", "256", "--ro", "/a", "--ro=/b", "--env", "A=b=c",
+                "--", "-x", "--json",
+            ],
+            &[
+                "kennel",
+                "exec",
+                "--network",
+                "host",
+                "--allow-degraded",
+                "landlock,own-uid",
+                "--json",
+                "a",
+                "--",
+                "b",
+            ],
+            &["kennel", "exec", "--timeout", "3", "--tmp", "16", "--pids", "7", "exec"],
+            &["kennel", "exec"],
+            &["kennel", "exec", "--no-such", "--", "true"],
+            &["kennel", "exec", "--pids", "0", "--", "true"],
+            &["kennel", "exec", "--env", "=x", "--", "true"],
+            &["kennel", "exec", "--network", "all", "--", "true"],
+            &["kennel", "exec", "--help"],
+        ] {
+            assert_eq!(alone(words), whole(words), "{words:?}");
+        }
     }
 }

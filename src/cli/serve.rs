@@ -168,6 +168,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         tree_store: data.path.join("code"),
         allow_degraded,
         host_network: false,
+        many: true,
         layout,
         image_bytes: config.images_bytes,
     };

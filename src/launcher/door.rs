@@ -11,7 +11,7 @@ use super::images::{ImageError, Images};
 use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
     self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
-    Sandbox, SandboxSpec, Source, Starting, Stdio, Step, Told,
+    Removers, Sandbox, SandboxSpec, Source, Starting, Stdio, Step, Told,
 };
 use crate::sys;
 
@@ -30,6 +30,8 @@ pub struct Table {
     pub allow_degraded: Vec<Degradable>,
     /// Whether the operator asked for the host's network.
     pub host_network: bool,
+    /// Whether many sandboxes will be made, and none on the host's network: what makes each cheaper pays then.
+    pub many: bool,
     /// Where control groups go; found and made ready before the fork, since afterwards two processes sit in the group
     /// that Kennel was started in.
     pub layout: Layout,
@@ -44,9 +46,7 @@ pub struct RuntimeFiles {
     pub binds: Vec<PathBuf>,
 }
 
-/// Processes on their way out, removers and inits, at a time; beyond them the launcher removes by itself.
-const MAX_ENDING: usize = 32;
-/// How often those are looked after.
+/// How often processes on their way out are looked after.
 const REAP_EVERY: Duration = Duration::from_millis(20);
 
 /// Most sandboxes of one launcher at a time.
@@ -79,6 +79,11 @@ enum RequestError {
 /// Serves requests until the server is gone; then nothing of any sandbox is left.
 pub fn serve(socket: &OwnedFd, table: &Table) {
     let _ = sys::process::set_name(c"kennel-launcher");
+    if table.many && !table.host_network {
+        // It needs no network. Where it keeps the host's, sandboxes are made all the same.
+        let _ = sandbox::leave_network();
+    }
+    let Ok(removers) = Removers::new() else { return };
     let mut door = Door {
         socket,
         table,
@@ -86,6 +91,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         starting: Vec::new(),
         told: Vec::new(),
         images: Images::new(table.image_bytes),
+        removers,
         ending: Vec::new(),
         reaped: Instant::now(),
     };
@@ -108,7 +114,8 @@ struct Door<'a> {
     /// Claims whose program is on its way to exec.
     told: Vec<(u32, Told)>,
     images: Images,
-    /// Processes on their way out: removers and inits.
+    removers: Removers,
+    /// Processes on their way out: inits, and who took an image.
     ending: Vec<libc::pid_t>,
     /// When those that had ended were last looked for.
     reaped: Instant,
@@ -192,7 +199,7 @@ impl Door<'_> {
                 return Err(RequestError::TooMany);
             }
             let spec = spec_of(wanted, self.table)?;
-            Ok(sandbox::begin(&spec, sandbox::prepare(&spec)?, &self.table.layout, id)?)
+            Ok(sandbox::begin(&spec, &self.table.layout, id)?)
         };
         match begun() {
             Ok(starting) => {
@@ -208,11 +215,11 @@ impl Door<'_> {
         match starting.advance() {
             Ok(Step::Pending(starting)) => self.starting.push((id, starting)),
             Ok(Step::Done(mut live)) => {
+                live.open_all_files();
                 send_launched(self.socket, id, &live)?;
                 // The server's copies are the only ones that count from here.
                 live.log = None;
                 live.listeners = sandbox::Listeners::default();
-                live.reap_helpers();
                 self.sandboxes.insert(id, *live);
             }
             Err(error) => self.refuse(id, &error)?,
@@ -286,14 +293,7 @@ impl Door<'_> {
             pids_peak: usage.pids_peak,
         };
         let sent = send(self.socket, &reply);
-        if self.ending.len() >= MAX_ENDING {
-            self.reap();
-        }
-        if self.ending.len() < MAX_ENDING {
-            self.ending.extend(remains.remove_beside());
-        } else {
-            remains.remove();
-        }
+        self.ending.extend(self.removers.remove(remains));
         sent
     }
 
@@ -312,6 +312,7 @@ impl Door<'_> {
         for pid in self.ending {
             let _ = sys::process::wait4(pid);
         }
+        self.removers.end();
         for (_, live) in self.sandboxes.drain() {
             live.destroy();
         }

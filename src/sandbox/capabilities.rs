@@ -1,20 +1,22 @@
 //! Emptying all five capability sets.
 
+use std::io;
+
 use caps::CapSet;
+
+use crate::sys;
 
 /// Clears bounding, ambient, inheritable, effective and permitted, in the order in which each is still allowed.
 ///
-/// Capabilities that the kernel does not have, or that the bounding set lacks already, are passed over.
-///
 /// # Errors
 /// prctl(2)'s or capset(2)'s. See capabilities(7).
-pub fn drop_all() -> Result<(), caps::errors::CapsError> {
+pub fn drop_all() -> io::Result<()> {
     // Dropping from the bounding set needs CAP_SETPCAP, so it goes before the permitted set.
-    for capability in caps::all() {
-        if caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
-            caps::drop(None, CapSet::Bounding, capability)?;
-        }
-    }
+    sys::process::empty_bounding_set()?;
+    clear_others().map_err(io::Error::other)
+}
+
+fn clear_others() -> Result<(), caps::errors::CapsError> {
     caps::clear(None, CapSet::Ambient)?;
     for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set)?;

@@ -2,10 +2,10 @@
 //!
 //! # Theory of operation
 //!
-//! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It begins the `/tmp`
-//! image, then makes a child in new pid, mount, IPC and UTS namespaces by clone3(2), in the v2 cgroup from its first
-//! instruction; and while that makes its network namespace, the control groups, for which the child waits. The child is
-//! pid 1 inside: the *init*. It builds the root, binds the sockets of the Runtime API, gives up every privilege (see
+//! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It makes a child in new
+//! pid, mount, IPC and UTS namespaces by clone3(2), in the v2 cgroup from its first instruction; while that makes its
+//! network namespace, the control groups, for which the child waits; and while that makes its root, the filesystem for
+//! `/tmp`, for which it waits last. The child is pid 1 inside: the *init*. It builds the root, binds the sockets of the Runtime API, gives up every privilege (see
 //! `stages.rs`, a list in order), and starts the *program*, which execs. Init then only reaps; when the program ends it
 //! writes its status to a pipe and exits, and the kernel kills whatever else lives in the pid namespace.
 //!
@@ -16,7 +16,7 @@
 //! because init is the last process of its namespace to go. Without root the user namespace must come
 //! first, the outside uid is the caller's own, and `own-uid` counts as degraded.
 //!
-//! Pipes. *report*: a seqpacket socket on which init gets its way into the groups, and says `ready` with the descriptors
+//! Pipes. *report*: a seqpacket socket on which init gets its way into the groups and its `/tmp`, and says `ready` with the descriptors
 //! it made, or what failed; its end-of-file means that exec happened. *status*: eight bytes of how the program ended.
 //! *log*: 1 and 2 of the program. Who waits for whom: the launcher for init (pidfd), init for everything else.
 //!
@@ -33,6 +33,7 @@ mod cgroup;
 mod held;
 mod init;
 mod landlock;
+mod removers;
 mod rootfs;
 mod scratch;
 pub mod seccomp;
@@ -48,6 +49,7 @@ pub use cgroup::{CgroupError, ControlFiles, Group, Layout, Present, Usage};
 pub use held::{Start, Told};
 pub use init::decode_status;
 pub use landlock::kernel_abi as landlock_abi;
+pub use removers::Removers;
 pub use spec::{
     Degradable, Doors, Limits, MemoryMib, MilliCpu, Mount, Network, SandboxSpec, Source, SpecError,
     Stdio,
@@ -56,7 +58,7 @@ pub use spec::{
 use crate::sys;
 use crate::sys::process::{Cloned, Ended};
 use held::Held;
-use scratch::InTheMaking;
+use scratch::Scratch;
 pub use starting::{Starting, Step};
 
 /// The one user inside, as AWS numbers it.
@@ -139,6 +141,7 @@ pub struct Sandbox {
     pub pid: libc::pid_t,
     pub pidfd: OwnedFd,
     pub group: Group,
+    /// Those that steer it, until [`Self::open_all_files`].
     pub files: ControlFiles,
     /// Readable once the program has ended: [`read_status`].
     pub status: OwnedFd,
@@ -147,8 +150,6 @@ pub struct Sandbox {
     pub listeners: Listeners,
     /// A descriptor in `/tmp`, to stop its filesystem without writing it back.
     tmp: Option<OwnedFd>,
-    /// The process that made `/tmp`, to be reaped when there is time.
-    maker: Option<InTheMaking>,
     /// Where the program's process waits to be told what to run.
     held: Option<Held>,
     /// Set when the program did not exec.
@@ -164,27 +165,6 @@ pub struct Sandbox {
 /// Where images for `/tmp` lie by default: on disk on every distribution.
 pub const SCRATCH_FOLDER: &str = "/var/tmp";
 
-/// What is begun before anything else of a sandbox, since it is done beside it.
-#[derive(Debug)]
-pub struct Prepared {
-    tmp: Option<InTheMaking>,
-}
-
-/// Checks what the host must give, and begins to make `/tmp`. The calling process must be single-threaded.
-///
-/// # Errors
-/// A protection that this host lacks and that the spec does not allow to be weaker.
-pub fn prepare(spec: &SandboxSpec) -> Result<Prepared, LaunchError> {
-    let root = sys::process::is_root();
-    if !root && !spec.allows(Degradable::OwnUid) {
-        return Err(LaunchError::NotRoot { protection: Degradable::OwnUid.name() });
-    }
-    if sys::landlock_abi() == 0 && !spec.allows(Degradable::Landlock) {
-        return Err(LaunchError::NoLandlock);
-    }
-    Ok(Prepared { tmp: start_tmp(spec, root)? })
-}
-
 /// Makes a sandbox and starts its program.
 ///
 /// The calling process must be single-threaded. When this returns, the program has exec'd (or could not:
@@ -192,13 +172,8 @@ pub fn prepare(spec: &SandboxSpec) -> Result<Prepared, LaunchError> {
 ///
 /// # Errors
 /// [`LaunchError`]: whatever could not be set up; nothing of the sandbox is left then.
-pub fn launch(
-    spec: &SandboxSpec,
-    prepared: Prepared,
-    layout: &Layout,
-    id: u32,
-) -> Result<Sandbox, LaunchError> {
-    let mut starting = begin(spec, prepared, layout, id)?;
+pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, LaunchError> {
+    let mut starting = begin(spec, layout, id)?;
     loop {
         match starting.advance()? {
             Step::Pending(still) => starting = still,
@@ -211,14 +186,16 @@ pub fn launch(
 ///
 /// # Errors
 /// As [`launch`].
-pub fn begin(
-    spec: &SandboxSpec,
-    prepared: Prepared,
-    layout: &Layout,
-    id: u32,
-) -> Result<Starting, LaunchError> {
+pub fn begin(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Starting, LaunchError> {
     let root = sys::process::is_root();
-    let tmp = prepared.tmp;
+    if !root && !spec.allows(Degradable::OwnUid) {
+        return Err(LaunchError::NotRoot { protection: Degradable::OwnUid.name() });
+    }
+    let landlock = sys::landlock_abi() != 0;
+    if !landlock && !spec.allows(Degradable::Landlock) {
+        return Err(LaunchError::NoLandlock);
+    }
+    let tmp_on_disk = is_tmp_on_disk(spec, root)?;
     let mut group = Group::begin(layout, id, &spec.allow_degraded)?;
     let process = |source: io::Error| LaunchError::Process { source };
     let (report, report_inside) = sys::socket::seqpacket_pair().map_err(process)?;
@@ -231,7 +208,7 @@ pub fn begin(
         spec,
         root,
         outer: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
-        tmp: tmp.as_ref(),
+        tmp_on_disk,
         report: Some(report_inside),
         status: Some(status_inside),
         log: log_inside,
@@ -243,22 +220,34 @@ pub fn begin(
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(inside);
-    // While the first process makes its network namespace.
-    if let Err(error) = group.complete(layout, &spec.limits, &spec.allow_degraded) {
-        let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        let _ = sys::process::wait4(pid);
-        return Err(error.into());
-    }
-    // Where this fails the first process is dead, which its reports' end tells.
-    let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &group.ways_in());
+    // While the first process makes its network namespace, and then the root.
+    let mut beside = || -> Result<Option<Scratch>, LaunchError> {
+        group.complete(layout, &spec.limits, &spec.allow_degraded)?;
+        // Where this fails the first process is dead, which its reports' end tells.
+        let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &group.ways_in());
+        if !tmp_on_disk {
+            return Ok(None);
+        }
+        let made = make_tmp(spec.tmp_mib, HOST_UID_BASE + pid.unsigned_abs())?;
+        let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &[made.mount.as_fd()]);
+        Ok(Some(made))
+    };
+    let tmp = match beside() {
+        Ok(tmp) => tmp.map(|made| made.folder),
+        Err(error) => {
+            let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+            let _ = sys::process::wait4(pid);
+            return Err(error);
+        }
+    };
     let mut degraded = group.degraded.clone();
-    if tmp.is_none() {
+    if !tmp_on_disk {
         degraded.push(Degradable::TmpQuota);
     }
     if !root {
         degraded.push(Degradable::OwnUid);
     }
-    if sys::landlock_abi() == 0 {
+    if !landlock {
         degraded.push(Degradable::Landlock);
     }
     let files = group.open_files();
@@ -270,8 +259,7 @@ pub fn begin(
         status,
         log,
         listeners: Listeners::default(),
-        tmp: None,
-        maker: None,
+        tmp,
         held: None,
         exec_failed: None,
         degraded,
@@ -279,23 +267,47 @@ pub fn begin(
         memory: spec.limits.memory,
     });
     let (doors, cpu, held) = (spec.doors, spec.limits.cpu, spec.held);
-    Ok(Starting { sandbox, report, is_ready: false, tmp, doors, cpu, held })
+    Ok(Starting { sandbox, report, is_ready: false, doors, cpu, held })
 }
 
-fn start_tmp(spec: &SandboxSpec, root: bool) -> Result<Option<InTheMaking>, LaunchError> {
-    let folder = PathBuf::from(SCRATCH_FOLDER);
-    let possible = root && scratch::is_possible();
-    match possible {
-        true => scratch::start(&folder, spec.tmp_mib)
-            .map(Some)
-            .map_err(|source| LaunchError::Tmp { mib: spec.tmp_mib, folder, source }),
-        false if spec.allows(Degradable::TmpQuota) => Ok(None),
-        false => {
-            let source =
-                io::Error::from_raw_os_error(if root { libc::ENODEV } else { libc::EPERM });
-            Err(LaunchError::Tmp { mib: spec.tmp_mib, folder, source })
+/// Whether `/tmp` is to be a filesystem on the host's disk. A tmpfs in its place must be allowed.
+fn is_tmp_on_disk(spec: &SandboxSpec, root: bool) -> Result<bool, LaunchError> {
+    match (root, spec.allows(Degradable::TmpQuota)) {
+        (true, false) => Ok(true),
+        (true, true) => Ok(scratch::is_possible()),
+        (false, true) => Ok(false),
+        (false, false) => {
+            let source = io::Error::from_raw_os_error(libc::EPERM);
+            Err(LaunchError::Tmp { mib: spec.tmp_mib, folder: SCRATCH_FOLDER.into(), source })
         }
     }
+}
+
+fn make_tmp(mib: u32, owner: u32) -> Result<Scratch, LaunchError> {
+    let folder = Path::new(SCRATCH_FOLDER);
+    scratch::make(folder, mib, owner).map_err(|source| LaunchError::Tmp {
+        mib,
+        folder: folder.into(),
+        source,
+    })
+}
+
+/// Buckets for the TCP connections of a network namespace.
+const CONNECTION_BUCKETS: &str = "1024";
+
+/// Moves a launcher that makes many sandboxes to a network namespace of its own, where nothing can be reached; theirs then
+/// descend from that one, and each has a table of connections of its own.
+///
+/// Descendants of the host's share the host's table, with a bucket for each 100 KiB of the machine's memory, and the kernel
+/// looks through all of it whenever one of them goes.
+///
+/// # Errors
+/// unshare(2)'s; `ENOENT` where the kernel (before 6.1) has one table alone, with the rest done.
+///
+/// Source: the kernel's `networking/ip-sysctl.rst`, `tcp_child_ehash_entries`.
+pub fn leave_network() -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    std::fs::write("/proc/sys/net/ipv4/tcp_child_ehash_entries", CONNECTION_BUCKETS)
 }
 
 fn clone(root: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
@@ -321,11 +333,6 @@ pub fn read_status(status: BorrowedFd<'_>) -> Option<sys::process::ExitStatus> {
 }
 
 impl Sandbox {
-    /// Reaps what helped to make it; for whoever has told the good news first.
-    pub fn reap_helpers(&mut self) {
-        self.maker = None;
-    }
-
     /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited, from an image where
     /// there is one; once in its life.
     /// A held program is told here, and its exec is the caller's to await. The calling process must be single-threaded.
@@ -373,6 +380,11 @@ impl Sandbox {
         Ok(self.pid)
     }
 
+    /// Opens what freezes and measures it as well, for whoever is to have it.
+    pub fn open_all_files(&mut self) {
+        self.group.open_all_files(&mut self.files);
+    }
+
     /// Kills everything inside at once.
     pub fn kill(&self) {
         let _ = self.files.kill();
@@ -382,9 +394,16 @@ impl Sandbox {
 
     /// Kills what is left and says what was used, where that is `wanted`. What remains is to be removed off the hot
     /// path.
-    pub fn finish(self, wanted: bool) -> (Usage, Remains) {
+    pub fn finish(mut self, wanted: bool) -> (Usage, Remains) {
         self.kill();
-        let usage = if wanted { self.files.usage() } else { Usage::default() };
+        let usage = if wanted {
+            if self.files.cpu_usage.is_none() {
+                self.open_all_files();
+            }
+            self.files.usage()
+        } else {
+            Usage::default()
+        };
         (
             usage,
             Remains {
@@ -393,7 +412,6 @@ impl Sandbox {
                 group: self.group,
                 files: self.files,
                 tmp: self.tmp,
-                maker: self.maker,
             },
         )
     }
@@ -419,13 +437,11 @@ pub struct Remains {
     group: Group,
     files: ControlFiles,
     tmp: Option<OwnedFd>,
-    maker: Option<InTheMaking>,
 }
 
 impl Remains {
     /// Reaps init, drops `/tmp` unwritten and removes the groups.
     pub fn remove(mut self) -> Option<Ended> {
-        drop(self.maker.take());
         // A frozen group dies only once it is thawed on v1; on v2 SIGKILL goes through.
         let _ = self.files.freeze(false);
         let ended = match sys::process::wait4(self.pid) {
@@ -436,65 +452,44 @@ impl Remains {
                 None
             }
         };
-        // Much that was written would be written back only to be thrown away. A little is not worth the kernel's
-        // line of log that a shutdown costs.
-        if let Some(tmp) = self.tmp.take()
-            && nix::sys::statvfs::fstatvfs(&tmp)
-                .is_ok_and(|s| s.blocks_free() + UNWRITTEN_BLOCKS < s.blocks())
-        {
-            let _ = sys::loopdev::ext4_shutdown(tmp.as_fd());
-        }
-        if let Err(error) = self.group.remove() {
-            tracing::warn!(%error, "a sandbox's cgroup could not be removed; the next start sweeps it");
-        }
+        drop_tmp(self.tmp.take());
+        tell(self.group.remove());
         ended
     }
 
-    /// Removes it in a process of its own while the caller goes on. The caller must be single-threaded, and reap the
-    /// processes that are returned: the remover and the sandbox's init.
-    pub fn remove_beside(self) -> Vec<libc::pid_t> {
-        let init = self.pid;
-        match sys::process::fork_single_threaded() {
-            Ok(None) => {
-                let _ = sys::process::set_name(c"kennel-reaper");
-                self.remove();
-                sys::process::exit_now(0)
-            }
-            Ok(Some(remover)) => {
-                // The groups are the child's to remove; dropping them here would race with it. The descriptors are
-                // closed here all the same.
-                let Self { pidfd, group, files, tmp, maker, .. } = self;
-                group.leave();
-                drop((pidfd, files, tmp, maker));
-                vec![remover, init]
-            }
-            Err(_) => {
-                self.remove();
-                Vec::new()
-            }
-        }
-    }
-
-    /// Removes it in a process of its own, so that the caller can exit at once. The caller must be single-threaded.
+    /// Ends this process with `code`, and removes it in another that lives on. The caller must be single-threaded.
     ///
     /// The same process sweeps what killed runs left, since a start must not wait for that.
-    pub fn remove_in_background(self, layout: &Layout) {
-        match sys::process::fork_single_threaded() {
-            Ok(None) => {
-                let _ = sys::process::set_name(c"kennel-reaper");
-                let _ = nix::unistd::setsid();
-                // Nobody who reads our output waits for this process.
-                for fd in 0..=2 {
-                    let _ = nix::unistd::close(fd);
-                }
-                self.remove();
-                layout.sweep();
-                sys::process::exit_now(0)
+    pub fn remove_after_exit(self, layout: &Layout, code: u8) -> ! {
+        let rest = || {
+            let _ = sys::process::set_name(c"kennel-reaper");
+            let _ = nix::unistd::setsid();
+            // Nobody who reads our output waits for this process.
+            for fd in 0..=2 {
+                let _ = nix::unistd::close(fd);
             }
-            // The groups are the child's to remove; dropping them here would race with it.
-            Ok(Some(_)) => std::mem::forget(self),
-            Err(_) => drop(self.remove()),
-        }
+            self.remove();
+            layout.sweep();
+        };
+        sys::process::exit_and_go_on(code.into(), rest)
+    }
+}
+
+/// Lets `/tmp` go, of which this is the last descriptor.
+fn drop_tmp(tmp: Option<OwnedFd>) {
+    // Much that was written would be written back only to be thrown away. A little is not worth the kernel's line of log
+    // that a shutdown costs.
+    if let Some(tmp) = tmp
+        && nix::sys::statvfs::fstatvfs(&tmp)
+            .is_ok_and(|s| s.blocks_free() + UNWRITTEN_BLOCKS < s.blocks())
+    {
+        let _ = sys::loopdev::ext4_shutdown(tmp.as_fd());
+    }
+}
+
+fn tell(removed: io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(%error, "a sandbox's cgroup could not be removed; the next start sweeps it");
     }
 }
 

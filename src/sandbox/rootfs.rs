@@ -5,14 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag};
 
-use super::scratch::InTheMaking;
 use super::spec::{Mount, Source};
 use super::{ATTACHABLE, INSIDE_GID, INSIDE_UID, LAYERS, RUN_FOLDER};
 use crate::sys::mount::{self, MountAttr};
@@ -79,8 +78,8 @@ pub enum DeviceNodes {
 /// What goes on `/tmp`.
 #[derive(Debug)]
 pub enum Tmp<'a> {
-    /// A filesystem that is being made.
-    InTheMaking(&'a InTheMaking),
+    /// A filesystem that the launcher makes meanwhile, and sends.
+    Sent(&'a OwnedFd),
     /// A tmpfs of so many MiB, charged to the sandbox's memory.
     Tmpfs(u32),
 }
@@ -129,8 +128,9 @@ pub fn build(
         }
     }
     for path in ETC.map(|name| Path::new("/etc").join(name)) {
-        if path.exists() {
-            pieces.push(piece(&path, &path)?);
+        match piece(&path, &path) {
+            Err(Failed { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => pieces.push(other?),
         }
     }
     if host_network {
@@ -299,10 +299,14 @@ fn attach(piece: &Piece) -> Result<(), Failed> {
     if piece.is_folder {
         on(on_target, fs::create_dir_all(target))?;
     } else {
-        if let Some(parent) = target.parent() {
-            on(on_target, fs::create_dir_all(parent))?;
-        }
-        on(on_target, fs::File::create(target))?;
+        let created = fs::File::create(target).or_else(|error| match target.parent() {
+            Some(parent) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(parent)?;
+                fs::File::create(target)
+            }
+            _ => Err(error),
+        });
+        on(on_target, created)?;
     }
     on(on_target, mount::attach(piece.tree.as_fd(), &c(target)))
 }
@@ -338,6 +342,8 @@ fn devices(nodes: DeviceNodes, bound: &[(&str, OwnedFd)]) -> Result<(), Failed> 
     on(|| "/dev".into(), mount::attach(tree.as_fd(), c"dev"))?;
     match nodes {
         DeviceNodes::Make => {
+            // mknod's mode is cut by the umask.
+            let umask = nix::sys::stat::umask(Mode::empty());
             for (name, major, minor) in DEVICES {
                 let path = Path::new("dev").join(name);
                 let made = nix::sys::stat::mknod(
@@ -347,12 +353,8 @@ fn devices(nodes: DeviceNodes, bound: &[(&str, OwnedFd)]) -> Result<(), Failed> 
                     nix::sys::stat::makedev(major, minor),
                 );
                 on(|| path.display().to_string(), made.map_err(io::Error::from))?;
-                // mknod's mode is cut by the umask.
-                on(
-                    || path.display().to_string(),
-                    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)),
-                )?;
             }
+            nix::sys::stat::umask(umask);
         }
         DeviceNodes::Bind => {
             for (name, tree) in bound {
@@ -379,33 +381,47 @@ fn mount_proc() -> Result<(), Failed> {
     let attributes = READ_ONLY.and(MountAttr::NOEXEC);
     let tree = on(|| "/proc".into(), mount::new_filesystem(c"proc", &options, attributes))?;
     on(|| "/proc".into(), mount::attach(tree.as_fd(), c"proc"))?;
-    let proc = Path::new("proc");
-    let cover = |name: &str, with: &str| -> Result<(), Failed> {
-        let target = proc.join(name);
-        if fs::symlink_metadata(&target).is_err() {
-            return Ok(());
+    cover(&PROC_MASKED_FILES, EMPTY_FILE)?;
+    cover(&PROC_MASKED_FOLDERS, EMPTY_FOLDER)
+}
+
+/// Covers those of `names` that `/proc` has, with what is at `with`.
+fn cover(names: &[&str], with: &str) -> Result<(), Failed> {
+    let empty = mount::open_tree(&c(Path::new(with)), false)
+        .and_then(|tree| mount::set_attributes(tree.as_fd(), READ_ONLY, false).map(|()| tree));
+    let empty = on(|| with.into(), empty)?;
+    let mut first: Option<CString> = None;
+    for name in names {
+        let target = c(&Path::new("proc").join(name));
+        let covered = match &first {
+            None => mount::attach(empty.as_fd(), &target),
+            // With the attributes of the first, in one call.
+            Some(first) => mount::bind(first, &target),
+        };
+        match covered {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => {
+                on(|| format!("/proc/{name}"), other)?;
+                first.get_or_insert(target);
+            }
         }
-        on(
-            || target.display().to_string(),
-            mount::open_tree(&c(Path::new(with)), false).and_then(|tree| {
-                mount::set_attributes(tree.as_fd(), READ_ONLY, false)?;
-                mount::attach(tree.as_fd(), &c(&target))
-            }),
-        )
-    };
-    for name in PROC_MASKED_FILES {
-        cover(name, EMPTY_FILE)?;
-    }
-    for name in PROC_MASKED_FOLDERS {
-        cover(name, EMPTY_FOLDER)?;
     }
     Ok(())
+}
+
+/// Waits for the launcher's mount.
+fn receive(launcher: &OwnedFd) -> io::Result<OwnedFd> {
+    let (length, fds) = crate::sys::socket::recv_with_fds(launcher.as_fd(), &mut [0])?;
+    match (length, fds.into_iter().next()) {
+        (1, Some(mount)) => Ok(mount),
+        _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
+    }
 }
 
 /// Attaches `/tmp` in the new root. The last step that needs privilege, since the filesystem is made meanwhile.
 pub fn mount_tmp(tmp: &Tmp<'_>, inside: &InTmp) -> Result<(), Failed> {
     let tree = match tmp {
-        Tmp::InTheMaking(made) => made.receive(),
+        Tmp::Sent(launcher) => receive(launcher),
         Tmp::Tmpfs(mib) => {
             let size = CString::new(format!("{mib}m")).unwrap_or_default();
             let options = [(c"size", Some(size.as_c_str())), (c"mode", Some(c"0700"))];

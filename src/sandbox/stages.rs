@@ -3,17 +3,17 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 
 use ::landlock::RulesetError;
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::landlock::{Enforced, Right, Rules};
 use super::rootfs::{self, DeviceNodes, Failed, Tmp};
-use super::scratch::InTheMaking;
 use super::spec::{Degradable, Doors, Network, SandboxSpec};
 use super::{
     ATTACHABLE, HOST_UID_BASE, HOSTNAME, INSIDE_GID, INSIDE_UID, RUNTIME_PORT, RUNTIME_SOCKET,
@@ -28,8 +28,8 @@ pub struct Inside<'a> {
     pub root: bool,
     /// The launcher's own ids, for the map of a sandbox made without root.
     pub outer: (u32, u32),
-    /// `None`: a tmpfs, as the caller allowed.
-    pub tmp: Option<&'a InTheMaking>,
+    /// Whether the launcher sends a filesystem for `/tmp`; else it is a tmpfs, as the caller allowed.
+    pub tmp_on_disk: bool,
     pub report: Option<OwnedFd>,
     pub status: Option<OwnedFd>,
     pub log: Option<OwnedFd>,
@@ -41,7 +41,7 @@ pub const MAX_REPORT: usize = 8192;
 /// What the child tells the launcher. End of file after `Ready` means: the program has exec'd.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// With descriptors: a folder descriptor of `/tmp`, then the listeners of the spec's doors.
+    /// With descriptors: the listeners of the spec's doors.
     Ready,
     /// The program's process waits for what it is to run.
     Held,
@@ -99,7 +99,7 @@ impl<T> Stage<T> for Result<T, Failed> {
 
 /// The recipe. Ends in init's loop; only failures come back.
 fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
-    let Inside { spec, root, tmp, .. } = *inside;
+    let Inside { spec, root, tmp_on_disk, .. } = *inside;
     let _ = sys::process::set_name(c"kennel-init");
     // Whatever becomes of the launcher, this process and so the namespace end with it. Set again after
     // the change of credentials, which clears it.
@@ -117,15 +117,15 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     enter_groups(inside.report.as_ref()).stage("cgroup")?;
 
     // Without root the user namespace came with clone3 and must have its map before anything can be mounted.
-    // /proc is still the host's: its "self" names this process, and by its pid on the host.
-    let host_proc = File::options()
+    // /proc is still the host's: its "self" names this process, and by its pid on the host. By descriptor, so that it is
+    // good after the pivot; and each way through /proc has the kernel make what it leads along.
+    let own = File::options()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open("/proc")
-        .map_err(|e| failed("/proc", e))
+        .open("/proc/self")
+        .map_err(|e| failed("/proc/self", e))
         .stage("proc")?;
-    let own = host_path(&host_proc, "self");
-    let host_pid: u32 = fs::read_link(&own)
+    let host_pid: u32 = fs::read_link("/proc/self")
         .ok()
         .and_then(|p| p.to_str()?.parse().ok())
         .ok_or_else(|| failed("/proc/self", io::Error::from_raw_os_error(libc::ESRCH)))
@@ -138,8 +138,7 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
         .map_err(|e| failed("unshare", e))
         .stage("cgroup namespace")?;
-    let oom_score = File::options().write(true).open(own.join("oom_score_adj"));
-    let mut oom_score = oom_score.map_err(|e| failed("oom_score_adj", e)).stage("oom score")?;
+    let mut oom_score = open_own(&own, "oom_score_adj").stage("oom score")?;
     // For the program; init goes back to 0 once it has forked, so that it is never the first to go.
     oom_score.write_all(b"500").map_err(|e| failed("oom_score_adj", e)).stage("oom score")?;
 
@@ -158,15 +157,15 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     let (late, early) =
         path_rules(spec).into_iter().partition(|(path, _)| path.starts_with("/tmp"));
     let rules = allow(rules, early).stage("landlock")?;
-    let tmp = tmp.map_or(Tmp::Tmpfs(spec.tmp_mib), Tmp::InTheMaking);
+    let tmp = match (&inside.report, tmp_on_disk) {
+        (Some(launcher), true) => Tmp::Sent(launcher),
+        _ => Tmp::Tmpfs(spec.tmp_mib),
+    };
     rootfs::mount_tmp(&tmp, &in_tmp).stage("tmp")?;
     drop(in_tmp);
     if root {
-        let owner =
-            |path: &str| nix::unistd::chown(path, Some(host_uid.into()), Some(host_uid.into()));
-        owner("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
+        own_tmp(host_uid).stage("tmp")?;
     }
-    let tmp_fd = File::open("/tmp").map_err(|e| failed("/tmp", e)).stage("tmp")?;
     // A program that opens /dev/stdout again needs to own the pipe.
     if let (Some(log), true) = (&inside.log, root) {
         nix::unistd::fchown(log, Some(host_uid.into()), Some(host_uid.into()))
@@ -190,12 +189,11 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
         .map_err(|e| failed(&spec.cwd.display().to_string(), e))
         .stage("working directory")?;
 
-    let mut fds = vec![tmp_fd.as_fd()];
-    fds.extend(listeners.iter().map(AsFd::as_fd));
+    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
     if let Some(report) = &inside.report {
         Report::Ready.send(report, &fds).map_err(|e| failed("report", e)).stage("report")?;
     }
-    drop((tmp_fd, listeners, host_proc));
+    drop((listeners, own));
 
     if spec.held {
         // What a program is restored from must know where the heap ends. Whatever else it becomes takes this back, which
@@ -204,14 +202,17 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
             .map_err(|e| failed("personality", e))
             .stage("layout")?;
     }
+
+    let alone = sys::process::OneThread::check();
+    let alone = alone.map_err(|e| failed("threads", e)).stage("fork")?;
     // The last layer, on init as well: from here on only what the policy allows.
     seccomp::install().map_err(|e| failed("seccomp", e)).stage("seccomp")?;
     let (report, log) = (inside.report.take(), inside.log.take());
     let start = || exec(spec, report.as_ref(), log.as_ref());
     let program = match spec.ahead {
         // Of what is made ahead nobody knows how long it is until it execs.
-        true => sys::process::fork_single_threaded().map(|pid| pid.unwrap_or_else(start)),
-        false => sys::process::start_single_threaded(start),
+        true => sys::process::fork_alone(alone).map(|pid| pid.unwrap_or_else(start)),
+        false => sys::process::start_alone(alone, start),
     };
     let program = program.map_err(|e| failed("fork", e)).stage("fork")?;
     let _ = oom_score.write_all(b"0");
@@ -236,23 +237,36 @@ fn die_with_parent() -> Result<(), Failed> {
     sys::process::set_parent_death_signal(libc::SIGKILL).map_err(|e| failed("prctl", e))
 }
 
-/// A path in the host's `/proc` that stays good after the pivot.
-fn host_path(host_proc: &File, name: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/{name}", host_proc.as_raw_fd()))
+/// Opens a file of this process's folder in the host's `/proc`, to write it.
+fn open_own(own: &File, file: &str) -> Result<File, Failed> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::openat(own, file, flags, nix::sys::stat::Mode::empty());
+    opened.map(File::from).map_err(|e| failed(file, e))
 }
 
 /// Maps the one inside user to `uid` and `gid` outside.
-fn map_ids(own: &Path, uid: u32, gid: u32) -> Result<(), Failed> {
-    let write =
-        |file: &str, text: String| fs::write(own.join(file), text).map_err(|e| failed(file, e));
+fn map_ids(own: &File, uid: u32, gid: u32) -> Result<(), Failed> {
+    let write = |file: &str, text: String| {
+        open_own(own, file)?.write_all(text.as_bytes()).map_err(|e| failed(file, e))
+    };
     // setgroups(2) must be off before an unprivileged process may map a group. See user_namespaces(7).
     write("setgroups", "deny".into())?;
     write("uid_map", format!("{INSIDE_UID} {uid} 1"))?;
     write("gid_map", format!("{INSIDE_GID} {gid} 1"))
 }
 
+/// Gives `/tmp` to `host_uid`, where it is not made so.
+fn own_tmp(host_uid: u32) -> Result<(), Failed> {
+    let is = fs::metadata("/tmp").map_err(|e| failed("/tmp", e))?;
+    if (is.uid(), is.gid()) == (host_uid, host_uid) {
+        return Ok(());
+    }
+    nix::unistd::chown("/tmp", Some(host_uid.into()), Some(host_uid.into()))
+        .map_err(|e| failed("/tmp", e))
+}
+
 /// Gives up the host's root for `host_uid`, and enters a user namespace that knows only that one.
-fn become_inside_user(own: &Path, host_uid: u32) -> Result<(), Failed> {
+fn become_inside_user(own: &File, host_uid: u32) -> Result<(), Failed> {
     let (uid, gid) = (host_uid.into(), nix::unistd::Gid::from_raw(host_uid));
     nix::unistd::setgroups(&[]).map_err(|e| failed("setgroups", e))?;
     nix::unistd::setresgid(gid, gid, gid).map_err(|e| failed("setresgid", e))?;

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::held::Held;
-use super::scratch::InTheMaking;
 use super::stages::{MAX_REPORT, Report};
 use super::{Doors, ExecFailed, LaunchError, MilliCpu, Sandbox};
 use crate::sys;
@@ -16,7 +15,6 @@ pub struct Starting {
     pub(super) sandbox: Box<Sandbox>,
     pub(super) report: OwnedFd,
     pub(super) is_ready: bool,
-    pub(super) tmp: Option<InTheMaking>,
     pub(super) doors: Doors,
     pub(super) cpu: MilliCpu,
     /// Whether its program is to wait before exec.
@@ -66,9 +64,8 @@ impl Starting {
     }
 
     fn finish(self, is_held: bool) -> Result<Step, LaunchError> {
-        let Self { mut sandbox, report, tmp, cpu, .. } = self;
+        let Self { mut sandbox, report, cpu, .. } = self;
         sandbox.held = is_held.then(|| Held::new(report));
-        sandbox.maker = tmp;
         if let Err(source) = sandbox.files.set_cpu(cpu) {
             sandbox.destroy();
             return Err(LaunchError::Process { source });
@@ -88,7 +85,6 @@ impl Starting {
             Some(Report::Ready) => {
                 self.is_ready = true;
                 let mut fds = fds.into_iter();
-                self.sandbox.tmp = fds.next();
                 if self.doors != Doors::None {
                     let listeners = &mut self.sandbox.listeners;
                     (listeners.unix, listeners.tcp) = (fds.next(), fds.next());

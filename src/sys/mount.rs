@@ -77,6 +77,16 @@ pub fn set_attributes(fd: BorrowedFd<'_>, set: MountAttr, recursive: bool) -> io
     .map(drop)
 }
 
+/// Opens the root folder of the tree behind `fd`.
+///
+/// # Errors
+/// openat(2)'s.
+pub fn open_root(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(fd, c".", flags, nix::sys::stat::Mode::empty())?)
+}
+
 /// Attaches the detached tree `fd` at `target`.
 ///
 /// Source: move_mount(2), Linux 5.2.
@@ -94,6 +104,15 @@ pub fn attach(fd: BorrowedFd<'_>, target: &CStr) -> io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Binds what is at `source` to `target` as well, with the attributes of the mount that it is on.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn bind(source: &CStr, target: &CStr) -> io::Result<()> {
+    let flags = nix::mount::MsFlags::MS_BIND;
+    Ok(nix::mount::mount(Some(source), target, None::<&CStr>, flags, None::<&CStr>)?)
 }
 
 /// Makes a new filesystem of `kind` with `options` (value `None` for a flag) as a detached mount.

@@ -298,6 +298,22 @@ pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
     prctl1(libc::PR_SET_DUMPABLE, dumpable.into())
 }
 
+/// Drops every capability that the kernel has from the bounding set.
+///
+/// # Errors
+/// `EPERM` without `CAP_SETPCAP`.
+///
+/// Source: PR_CAPBSET_DROP(2const): `EINVAL` says that there is no such capability, so none beyond it.
+pub fn empty_bounding_set() -> io::Result<()> {
+    for capability in 0..64 {
+        match prctl1(libc::PR_CAPBSET_DROP, capability) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// Names the process for ps(1); at most 15 bytes count.
 pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
     // SAFETY: a NUL-terminated string, read during the call.
@@ -383,23 +399,30 @@ pub fn is_root() -> bool {
 /// [`clone3`] for a process that checked that it has one thread.
 ///
 /// # Errors
-/// clone3(2)'s; `EAGAIN`-like refusal (`EDEADLK`) when `/proc/self/status` counts more than one thread.
+/// clone3(2)'s; `EINVAL` when there is more than one thread.
 pub fn clone3_single_threaded(
     flags: libc::c_int,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Cloned> {
-    require_single_thread()?;
-    // SAFETY: no other thread exists, as was just read.
+    OneThread::check()?;
+    // SAFETY: no other thread exists, as was just seen.
     unsafe { clone3(flags, cgroup) }
 }
 
-/// [`fork`] for a process that checked that it has one thread.
+/// [`fork`] for a process that checks that it has one thread.
 ///
 /// # Errors
-/// fork(2)'s; `EDEADLK` when there is more than one thread.
+/// fork(2)'s; `EINVAL` when there is more than one thread.
 pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
-    require_single_thread()?;
-    // SAFETY: no other thread exists, as was just read.
+    fork_alone(OneThread::check()?)
+}
+
+/// [`fork`] for a process that checked that it has one thread, and started none since.
+///
+/// # Errors
+/// fork(2)'s.
+pub fn fork_alone(_: OneThread) -> io::Result<Option<libc::pid_t>> {
+    // SAFETY: no other thread exists, as the caller has seen.
     unsafe { fork() }
 }
 
@@ -409,18 +432,15 @@ pub fn fork_single_threaded() -> io::Result<Option<libc::pid_t>> {
 /// child allocates or changes in memory stays; descriptors, signal actions and the rest of the process are its own.
 ///
 /// # Errors
-/// clone(2)'s; `EDEADLK` when there is more than one thread.
-pub fn start_single_threaded<F: FnOnce() -> libc::c_int>(child: F) -> io::Result<libc::pid_t> {
-    const STACK_BYTES: usize = 256 << 10; // only what is touched gets memory
+/// clone(2)'s.
+pub fn start_alone<F: FnOnce() -> libc::c_int>(_: OneThread, child: F) -> io::Result<libc::pid_t> {
     extern "C" fn run<F: FnOnce() -> libc::c_int>(child: *mut libc::c_void) -> libc::c_int {
         let child: *mut Option<F> = child.cast();
-        // SAFETY: the pointer is to the local of `start_single_threaded`, which waits in clone until we are done.
+        // SAFETY: the pointer is to the local of `start_alone`, which waits in clone until we are done.
         let child = unsafe { &mut *child }.take();
         child.map_or(1, |child| child())
     }
-    require_single_thread()?;
-    let mut stack: Vec<std::mem::MaybeUninit<u128>> =
-        Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let mut stack = child_stack();
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let mut child = Some(child);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
@@ -430,13 +450,58 @@ pub fn start_single_threaded<F: FnOnce() -> libc::c_int>(child: F) -> io::Result
     check(pid.into()).map(|_| pid)
 }
 
-fn require_single_thread() -> io::Result<()> {
-    // A folder's link count is 2 and one more for each subfolder; /proc/self/task has one for each thread.
-    let metadata = std::fs::metadata("/proc/self/task")?;
-    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 3 {
-        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+/// Ends this process with `code`, while `rest` runs in a new one that takes its memory over.
+///
+/// For whoever is waited for, and has work left that nobody should wait for. After fork(2) the memory would be copied for
+/// the new process, and taken down for the old one, before that one has ended. Where there can be no process, or this one
+/// has more than one thread, `rest` runs before the end. Descriptors are the new process's own.
+pub fn exit_and_go_on<F: FnOnce()>(code: libc::c_int, rest: F) -> ! {
+    extern "C" fn run<F: FnOnce()>(rest: *mut libc::c_void) -> libc::c_int {
+        let rest: *mut Option<F> = rest.cast();
+        // SAFETY: the pointer is to the local of `exit_and_go_on`, which is never returned from: its process only exits.
+        if let Some(rest) = unsafe { &mut *rest }.take() {
+            rest();
+        }
+        exit_now(0)
     }
-    Ok(())
+    let mut stack = child_stack();
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let mut rest = Some(rest);
+    if OneThread::check().is_ok() {
+        let flags = libc::CLONE_VM | libc::SIGCHLD;
+        // SAFETY: the two processes share the memory only while this one, which has no other thread, makes its way from
+        // clone to _exit, two system calls that use nothing but registers and this stack. `stack` and `rest` are locals of
+        // a frame that is never left. The stack's top is aligned to 16.
+        let pid = unsafe { libc::clone(run::<F>, top.cast(), flags, (&raw mut rest).cast()) };
+        if pid > 0 {
+            exit_now(code);
+        }
+    }
+    if let Some(rest) = rest.take() {
+        rest();
+    }
+    exit_now(code)
+}
+
+/// Memory for the stack of a process that shares ours; only what is touched gets pages.
+fn child_stack() -> Vec<std::mem::MaybeUninit<u128>> {
+    const BYTES: usize = 256 << 10;
+    Vec::with_capacity(BYTES / size_of::<u128>())
+}
+
+/// Says that the calling process had one thread when it was asked. For one that starts none that is good for its life.
+#[derive(Debug, Clone, Copy)]
+pub struct OneThread(());
+
+impl OneThread {
+    /// # Errors
+    /// `EINVAL` when there is more than one thread.
+    ///
+    /// Source: unshare(2): for `CLONE_THREAD` it checks that, and does nothing.
+    pub fn check() -> io::Result<Self> {
+        // SAFETY: takes no pointer, and this flag changes nothing.
+        check(unsafe { libc::unshare(libc::CLONE_THREAD) }.into()).map(|_| Self(()))
+    }
 }
 
 /// Leaves SIGINT, SIGTERM, SIGHUP and SIGQUIT to another process of the group.
@@ -449,8 +514,8 @@ pub fn ignore_terminal_signals() {
 
 /// [`scrub_environment`] for a process that checked that it has one thread; does nothing otherwise.
 pub fn scrub_environment_single_threaded() {
-    if require_single_thread().is_ok() {
-        // SAFETY: no other thread exists, as was just read.
+    if OneThread::check().is_ok() {
+        // SAFETY: no other thread exists, as was just seen.
         unsafe { scrub_environment() };
     }
 }

@@ -79,6 +79,9 @@ fn the_launcher_has_no_socket_but_the_servers() {
     };
     assert!(holds(server.pid()), "the look itself works");
     assert!(!holds(launcher), "the launcher holds the front door");
+    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).expect("a namespace");
+    assert_eq!(network(server.pid()), network(std::process::id()), "the look itself works");
+    assert_ne!(network(launcher), network(server.pid()), "the launcher is on the host's network");
 }
 
 /// Landlock, which no file of the kernel's tells: the server's own folders are made links to others, which its uid may

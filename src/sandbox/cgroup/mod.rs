@@ -17,7 +17,7 @@ mod v2;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,13 @@ pub struct Usage {
 }
 
 fn read_file(path: &str) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|source| CgroupError::Read { file: path.into(), source })
+    let failed = |source| CgroupError::Read { file: path.into(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    // These files have no size, and each read of one begins anew in the kernel: one large read instead of ten.
+    let mut text = Vec::with_capacity(32 << 10);
+    file.read_to_end(&mut text).map_err(failed)?;
+    // Paths may be of any bytes; those that matter here are Kennel's own.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 impl Layout {
@@ -416,50 +422,61 @@ impl Group {
         self.enter.iter().map(AsFd::as_fd).collect()
     }
 
-    /// Opens what steers and measures the sandbox. A file that the kernel lacks is `None`.
+    /// Opens what steers the sandbox. A file that the kernel lacks is `None`.
     pub fn open_files(&self) -> ControlFiles {
-        let [memory, cpu, pids] = &self.v1;
+        let cpu = &self.v1[1];
+        ControlFiles {
+            kill: open_to_write(self.v2.as_ref(), "cgroup.kill"),
+            cpu_limit: match cpu {
+                Some(folder) => open_to_write(Some(folder), "cpu.cfs_quota_us"),
+                None => open_to_write(self.v2.as_ref(), "cpu.max"),
+            },
+            cpu_is_v1: cpu.is_some(),
+            ..ControlFiles::default()
+        }
+    }
+
+    /// Opens the rest as well: what freezes and measures, which not everybody wants.
+    pub fn open_all_files(&self, files: &mut ControlFiles) {
+        let [memory, _, pids] = &self.v1;
         let read = |folder: &Option<PathBuf>, v1: &str, v2: &str| match (folder, &self.v2) {
             (Some(folder), _) => File::open(folder.join(v1)).ok(),
             (None, Some(folder)) => File::open(folder.join(v2)).ok(),
             _ => None,
         };
-        let write = |folder: Option<&PathBuf>, file: &str| {
-            File::options().write(true).open(folder?.join(file)).ok()
-        };
         let v1_extra = |file: &str| self.folders.iter().map(|f| f.join(file)).find(|f| f.exists());
-        ControlFiles {
-            kill: write(self.v2.as_ref(), "cgroup.kill"),
-            freeze: write(self.v2.as_ref(), "cgroup.freeze"),
-            cpu_limit: match cpu {
-                Some(folder) => write(Some(folder), "cpu.cfs_quota_us"),
-                None => write(self.v2.as_ref(), "cpu.max"),
-            },
-            cpu_is_v1: cpu.is_some(),
-            memory_peak: read(memory, "memory.max_usage_in_bytes", "memory.peak"),
-            oom_events: read(memory, "memory.oom_control", "memory.events"),
-            cpu_usage: match &self.v2 {
-                Some(folder) => File::open(folder.join("cpu.stat")).ok(),
-                None => v1_extra("cpuacct.usage").and_then(|f| File::open(f).ok()),
-            },
-            pids_peak: read(pids, "pids.peak", "pids.peak"),
-        }
+        files.freeze = open_to_write(self.v2.as_ref(), "cgroup.freeze");
+        files.memory_peak = read(memory, "memory.max_usage_in_bytes", "memory.peak");
+        files.oom_events = read(memory, "memory.oom_control", "memory.events");
+        files.cpu_usage = match &self.v2 {
+            Some(folder) => File::open(folder.join("cpu.stat")).ok(),
+            None => v1_extra("cpuacct.usage").and_then(|f| File::open(f).ok()),
+        };
+        files.pids_peak = read(pids, "pids.peak", "pids.peak");
     }
 
-    /// Leaves the folders to another process to remove, and closes what is open of them.
-    pub fn leave(mut self) {
-        self.folders.clear();
+    /// Leaves the folders to somebody else, for [`remove_folders`], and closes what is open of them.
+    pub fn leave(mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.folders)
     }
 
-    /// Removes the groups; their processes are gone already.
-    ///
-    /// The first that was made comes last, and stays where another did: [`Layout::sweep`] finds the rest by it.
+    /// Removes the groups; see [`remove_folders`].
     ///
     /// # Errors
-    /// The first folder that stayed (`EBUSY` where something still lives).
+    /// As there.
     pub fn remove(&mut self) -> io::Result<()> {
-        std::mem::take(&mut self.folders).iter().rev().try_for_each(|folder| remove_folder(folder))
+        remove_folders(&std::mem::take(&mut self.folders))
     }
+}
+
+/// Removes a sandbox's groups; their processes are gone already.
+///
+/// The first that was made comes last, and stays where another did: [`Layout::sweep`] finds the rest by it.
+///
+/// # Errors
+/// The first folder that stayed (`EBUSY` where something still lives).
+pub fn remove_folders(folders: &[PathBuf]) -> io::Result<()> {
+    folders.iter().rev().try_for_each(|folder| remove_folder(folder))
 }
 
 fn remove_folder(folder: &Path) -> io::Result<()> {
@@ -587,6 +604,10 @@ fn read_number(file: &File, key: &str) -> Option<u64> {
     text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+fn open_to_write(folder: Option<&PathBuf>, file: &str) -> Option<File> {
+    File::options().write(true).open(folder?.join(file)).ok()
+}
+
 fn create_folder(folder: &Path) -> Result<(), CgroupError> {
     fs::create_dir(folder).map_err(|source| CgroupError::Create { group: folder.into(), source })
 }
@@ -600,11 +621,9 @@ fn open_folder(folder: &Path) -> Result<OwnedFd, CgroupError> {
 }
 
 fn write(folder: &Path, file: &'static str, value: &str) -> Result<(), CgroupError> {
-    fs::write(folder.join(file), value).map_err(|source| CgroupError::Write {
-        file,
-        value: value.into(),
-        group: folder.into(),
-        source,
+    let opened = File::options().write(true).open(folder.join(file));
+    opened.and_then(|mut file| file.write_all(value.as_bytes())).map_err(|source| {
+        CgroupError::Write { file, value: value.into(), group: folder.into(), source }
     })
 }
 
