@@ -519,3 +519,53 @@ pub fn scrub_environment_single_threaded() {
         unsafe { scrub_environment() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// What `child` makes of a process that is a copy of this one, with its one thread: its exit status.
+    fn in_a_copy(child: impl FnOnce() -> libc::c_int) -> ExitStatus {
+        // SAFETY: the harness has other threads. None of the locks that the children below take can be held by one: they
+        // make system calls, and the allocator is made ready for a fork by libc.
+        match unsafe { fork() }.unwrap() {
+            Some(pid) => wait4(pid).unwrap().status,
+            None => exit_now(child()),
+        }
+    }
+
+    #[test]
+    fn one_thread_is_told_from_several() {
+        let other = std::thread::spawn(|| std::thread::park());
+        let refused = OneThread::check().unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        assert!(fork_single_threaded().is_err());
+        let alone = in_a_copy(|| OneThread::check().is_err().into());
+        assert_eq!(alone, ExitStatus::Exited(0));
+        other.thread().unpark();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_the_one_that_exits_does_not_wait_for_the_rest() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let text = String::from("done");
+        let rest = Duration::from_secs(1);
+        let began = Instant::now();
+        let status = in_a_copy(|| {
+            exit_and_go_on(7, || {
+                std::thread::sleep(rest);
+                let _ = nix::unistd::write(&writer, text.as_bytes());
+            })
+        });
+        assert_eq!(status, ExitStatus::Exited(7));
+        assert!(began.elapsed() < rest, "it waited for the rest");
+        drop(writer);
+        let mut got = String::new();
+        reader.read_to_string(&mut got).unwrap();
+        assert_eq!(got, text, "the memory of the one that exited is the other's");
+    }
+}
