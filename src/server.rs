@@ -29,7 +29,7 @@ use crate::config::{self, Config};
 use crate::control::records::Snapshot;
 use crate::control::{Control, ControlError, Runtimes, Settings};
 use crate::invoke::destinations::Destinations;
-use crate::invoke::invoker::{Invoker, Logbook};
+use crate::invoke::invoker::{Invoker, Kept, Logbook};
 use crate::invoke::queue::{
     AsyncQueue, Condition, EventPolicy, Happened, Observe, Parts, Policies, PolicyFuture,
 };
@@ -303,15 +303,14 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         forget: FORGET_AHEAD,
         off: no_preboot,
     });
+    let images = pool::images::Limits { bytes: config.images_bytes, idle: config.idle };
     let invoker = Invoker::new(
         launcher.clone(),
-        pool.clone(),
-        ahead.clone(),
+        Kept { pool: pool.clone(), ahead: ahead.clone(), images },
         control.clone(),
         table,
         Box::new(Streams(groups.clone())),
         metrics.clone(),
-        pool::images::Limits { bytes: config.images_bytes, idle: config.idle },
     );
     let (waiting, namer) = (ahead.clone(), Arc::downgrade(&invoker));
     metrics.watch_waiting(move || {

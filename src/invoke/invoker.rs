@@ -37,6 +37,14 @@ pub trait Logbook<S>: Send + Sync {
     fn open(&self, function: &Function, names: &LogNames) -> S;
 }
 
+/// Where sandboxes come from.
+#[derive(Debug)]
+pub struct Kept<S> {
+    pub pool: Arc<Pool<S>>,
+    pub ahead: Arc<Ahead<Instance<S>>>,
+    pub images: pool_images::Limits,
+}
+
 /// The runtimes that the launcher knows, by name: their place in its table.
 pub type RuntimeTable = HashMap<String, (u32, Resolved)>;
 
@@ -143,14 +151,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<S: Sink + Send + 'static> Invoker<S> {
     pub fn new(
         launcher: Arc<Launcher>,
-        pool: Arc<Pool<S>>,
-        ahead: Arc<Ahead<Instance<S>>>,
+        kept: Kept<S>,
         control: Arc<Control>,
         runtimes: RuntimeTable,
         logbook: Box<dyn Logbook<S>>,
         metrics: Arc<Metrics>,
-        images: pool_images::Limits,
     ) -> Arc<Self> {
+        let Kept { pool, ahead, images } = kept;
         Arc::new(Self {
             launcher,
             pool,

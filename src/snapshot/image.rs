@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::SnapshotError;
-use super::maps::{Area, Kind, PAGE};
+use super::maps::{Area, Kind, PAGE, PAGE_BYTES};
 use crate::sys::snapshot::{IMAGE_FD, Registers, Rseq, restorer};
 
 /// Where the restorer is: below every program, and above what the kernel keeps free.
@@ -158,7 +158,7 @@ impl Writer<'_> {
 
     fn map_empty(&mut self, start: u64, length: u64, protection: u64, more: libc::c_int) {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | more;
-        let arguments = [start, length, protection, flags as u64, u64::MAX, 0];
+        let arguments = [start, length, protection, u64::from(flags.cast_unsigned()), u64::MAX, 0];
         self.call(libc::SYS_mmap, arguments, start, status::MEMORY);
     }
 
@@ -183,7 +183,7 @@ impl Writer<'_> {
         }
         let mut start = area.start;
         for run in runs(&bytes) {
-            if run.iter().all(|b| *b == 0) && run.len() >= ZERO_RUN * PAGE as usize {
+            if run.iter().all(|b| *b == 0) && run.len() >= ZERO_RUN * PAGE_BYTES {
                 self.map_empty(start, run.len() as u64, area.protection, 0);
             } else {
                 self.map_bytes(start, run, area.protection)?;
@@ -273,7 +273,7 @@ const NAME_AT: u64 = HEAD - 32;
 
 /// Splits at the borders of long runs of zero pages.
 fn runs(bytes: &[u8]) -> Vec<&[u8]> {
-    let page = PAGE as usize;
+    let page = PAGE_BYTES;
     let is_zero: Vec<bool> = bytes.chunks(page).map(|p| p.iter().all(|b| *b == 0)).collect();
     let mut borders = Vec::new();
     let mut at = 0;
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn only_long_runs_of_zeroes_are_left_out() {
-        let page = PAGE as usize;
+        let page = PAGE_BYTES;
         let pages = |map: &str| -> Vec<u8> {
             map.bytes().flat_map(|b| vec![if b == b'0' { 0 } else { b }; page]).collect()
         };

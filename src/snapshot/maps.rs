@@ -2,7 +2,8 @@
 
 use super::SnapshotError;
 
-pub const PAGE: u64 = 4096;
+pub const PAGE: u64 = PAGE_BYTES as u64;
+pub const PAGE_BYTES: usize = 4096;
 
 /// What becomes of a mapping in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ fn area(head: &str, flags: &str) -> Result<Option<Area>, SnapshotError> {
         [(read, libc::PROT_READ), (write, libc::PROT_WRITE), (execute, libc::PROT_EXEC)]
             .into_iter()
             .filter(|(is, _)| *is)
-            .fold(0, |all, (_, bit)| all | bit as u64);
+            .fold(0, |all, (_, bit)| all | u64::from(bit.cast_unsigned()));
     let is_vdso = name == "[vdso]";
     let kind = if is_vdso || name.starts_with("[vvar") {
         Kind::Kernel

@@ -539,7 +539,7 @@ mod tests {
 
     #[test]
     fn one_thread_is_told_from_several() {
-        let other = std::thread::spawn(|| std::thread::park());
+        let other = std::thread::spawn(std::thread::park);
         let refused = OneThread::check().unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
         assert!(fork_single_threaded().is_err());
