@@ -34,6 +34,11 @@ pub struct Limits {
     pub idle: Duration,
 }
 
+impl Limits {
+    /// None are made.
+    pub const NONE: Self = Self { bytes: 0, idle: Duration::ZERO };
+}
+
 /// What a start of a version shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
@@ -207,9 +212,8 @@ impl Images {
 mod tests {
     use super::*;
 
-    const NONE: [u32; 0] = [];
-
     const MIB: u64 = 1 << 20;
+    const NOTHING: [u32; 0] = [];
 
     fn key(function: &str) -> Key {
         Key { function: function.into(), version: "$LATEST".into(), generation: 1 }
@@ -238,7 +242,7 @@ mod tests {
         assert_eq!(starts(&mut images, "f", 1, late), Advice::Make);
         assert_eq!(starts(&mut images, "f", 9, late), Advice::Nothing, "it is being made");
         assert_eq!(starts(&mut images, "g", 9, late), Advice::Nothing, "one at a time");
-        assert!(images.made(&key("f"), 7, MIB, late).is_empty());
+        assert_eq!(images.made(&key("f"), 7, MIB, late), NOTHING);
         assert_eq!(starts(&mut images, "f", 1, late), Advice::Use(7));
         assert_eq!(starts(&mut images, "g", 1, late), Advice::Make, "its own, never another's");
         assert_eq!(images.count(), (1, MIB));
@@ -247,8 +251,8 @@ mod tests {
     #[test]
     fn the_unused_make_room_and_those_in_use_do_not() {
         let (mut images, now) = (images(50), Instant::now());
-        assert_eq!(with_image(&mut images, "a", 1, now), NONE);
-        assert_eq!(with_image(&mut images, "b", 2, now), NONE);
+        assert_eq!(with_image(&mut images, "a", 1, now), NOTHING);
+        assert_eq!(with_image(&mut images, "b", 2, now), NOTHING);
         assert_eq!(starts(&mut images, "c", 9, now), Advice::Nothing, "both are in use");
         let later = now + IN_USE + Duration::from_secs(1);
         assert_eq!(starts(&mut images, "a", 1, later), Advice::Use(1));
@@ -265,13 +269,17 @@ mod tests {
     #[test]
     fn failures_end_it_for_the_version_and_then_for_the_runtime() {
         let (mut images, now) = (images(256), Instant::now());
-        assert_eq!(with_image(&mut images, "a", 1, now), NONE);
+        assert_eq!(with_image(&mut images, "a", 1, now), NOTHING);
         assert_eq!(images.failed(&key("a"), 0, Some(1), now), [1]);
-        assert_eq!(images.failed(&key("a"), 0, Some(1), now), NONE, "of a start at the same time");
+        assert_eq!(
+            images.failed(&key("a"), 0, Some(1), now),
+            NOTHING,
+            "of a start at the same time"
+        );
         assert_eq!(starts(&mut images, "a", 9, now), Advice::Nothing);
         for name in ["b", "c"] {
             assert_eq!(starts(&mut images, name, STARTS, now), Advice::Make);
-            assert_eq!(images.failed(&key(name), 0, None, now), NONE);
+            assert_eq!(images.failed(&key(name), 0, None, now), NOTHING);
         }
         assert_eq!(starts(&mut images, "d", 9, now), Advice::Nothing, "the runtime");
         let other = (0..STARTS).map(|_| images.start(&key("e"), 1, now)).last();
@@ -285,9 +293,9 @@ mod tests {
         with_image(&mut images, "b", 2, now);
         assert_eq!(images.retain(|key| &*key.function != "a"), [1]);
         assert_eq!(starts(&mut images, "c", STARTS, now), Advice::Make);
-        assert_eq!(images.retain(|key| &*key.function != "c"), NONE);
+        assert_eq!(images.retain(|key| &*key.function != "c"), NOTHING);
         assert_eq!(images.made(&key("c"), 3, MIB, now), [3], "deleted while it was made");
-        assert_eq!(images.expire(now + Duration::from_secs(599)), NONE);
+        assert_eq!(images.expire(now + Duration::from_secs(599)), NOTHING);
         assert_eq!(images.expire(now + Duration::from_secs(600)), [2]);
         assert_eq!(images.count(), (0, 0));
     }

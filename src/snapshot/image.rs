@@ -158,7 +158,7 @@ impl Writer<'_> {
 
     fn map_empty(&mut self, start: u64, length: u64, protection: u64, more: libc::c_int) {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | more;
-        let arguments = [start, length, protection, u64::from(flags.cast_unsigned()), u64::MAX, 0];
+        let arguments = [start, length, protection, flags.cast_unsigned().into(), u64::MAX, 0];
         self.call(libc::SYS_mmap, arguments, start, status::MEMORY);
     }
 

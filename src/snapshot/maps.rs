@@ -2,8 +2,8 @@
 
 use super::SnapshotError;
 
-pub const PAGE: u64 = PAGE_BYTES as u64;
 pub const PAGE_BYTES: usize = 4096;
+pub const PAGE: u64 = PAGE_BYTES as u64;
 
 /// What becomes of a mapping in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

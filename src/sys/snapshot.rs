@@ -261,8 +261,7 @@ pub fn random_word() -> io::Result<u64> {
 pub fn set_random_layout(random: bool) -> io::Result<()> {
     let persona = if random { 0 } else { libc::ADDR_NO_RANDOMIZE };
     // SAFETY: takes a number only.
-    check(unsafe { libc::personality(libc::c_ulong::from(persona.cast_unsigned())) }.into())
-        .map(drop)
+    check(unsafe { libc::personality(persona.cast_unsigned().into()) }.into()).map(drop)
 }
 
 /// Makes an unnamed file in memory that can be sealed and executed. Closed by exec.

@@ -255,8 +255,9 @@ fn every_python_of_this_host_goes_on_from_an_image_and_notices_nothing() {
         let full = once(&server, "full", &questions);
         let mut wrong = Vec::new();
         for ((question, restored), full) in questions.iter().zip(&restored).zip(&full) {
-            let (restored, full) = (restored.to_string(), full.to_string());
-            if restored.replace("\"f\"", "\"full\"") != full {
+            let text = restored.to_string().replace("\"f\"", "\"full\"");
+            let full = full.to_string();
+            if text != full {
                 wrong.push(format!("{question}: {restored}, in full {full}"));
             }
         }
