@@ -312,8 +312,6 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         Box::new(Streams(groups.clone())),
         metrics.clone(),
     );
-    let image_limits = pool::images::Limits { bytes: config.images_bytes, idle: config.idle };
-    invoker.allow_images(image_limits);
     let (waiting, namer) = (ahead.clone(), Arc::downgrade(&invoker));
     metrics.watch_waiting(move || {
         let Some(invoker) = namer.upgrade() else { return Vec::new() };

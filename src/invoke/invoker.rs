@@ -174,7 +174,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             running: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             made: Mutex::default(),
-            images: Mutex::new(Images::new(pool_images::Limits::NONE)),
+            images: Mutex::new(Images::new(images)),
         })
     }
 

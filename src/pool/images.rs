@@ -34,11 +34,6 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-impl Limits {
-    /// None are made.
-    pub const NONE: Self = Self { bytes: 0, idle: Duration::ZERO };
-}
-
 /// What a start of a version shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {

@@ -8,7 +8,7 @@ use crate::invoke::starts::Why;
 use crate::invoke::{Function, LogNames, Started, wanted_held, wanted_image};
 use crate::launcher::LauncherError;
 use crate::logs::Sink;
-use crate::pool::images::{Advice, Images, Limits};
+use crate::pool::images::Advice;
 use crate::pool::{INIT_TIMEOUT, Instance, Key, PoolError};
 use crate::runtimes::Resolved;
 use crate::sandbox::MemoryMib;
@@ -18,11 +18,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const POLITE: Duration = Duration::from_millis(2);
 
 impl<S: Sink + Send + 'static> Invoker<S> {
-    /// What images may take, before the first is made; without this none is.
-    pub fn allow_images(&self, limits: Limits) {
-        *lock(&self.images) = Images::new(limits);
-    }
-
     /// The image that a new sandbox of this version can go on from; has one made where that is worth it.
     pub(super) fn image(self: &Arc<Self>, version: &Arc<Version>) -> Option<u32> {
         let function = &version.function;
