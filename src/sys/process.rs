@@ -523,6 +523,7 @@ pub fn scrub_environment_single_threaded() {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -556,6 +557,8 @@ mod tests {
         let rest = Duration::from_secs(1);
         let began = Instant::now();
         let status = in_a_copy(|| {
+            // Locks of other tests must not live on in it.
+            let _ = close_all_from_3_but(writer.as_fd());
             exit_and_go_on(7, || {
                 std::thread::sleep(rest);
                 let _ = nix::unistd::write(&writer, text.as_bytes());
