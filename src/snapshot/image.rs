@@ -16,7 +16,7 @@ const BASE: u64 = 0x20_0000;
 /// Of the file, for headers, restorer and table.
 const HEAD: u64 = 128 << 10;
 /// A new program's stack is above this where the layout is not random; an image's must be below.
-const NEW_STACK: u64 = 0x7fff_ff00_0000;
+const NEW_STACK: u64 = 0x7fff_ffd0_0000;
 /// So many pages of zeroes in a row are not kept.
 const ZERO_RUN: usize = 16;
 /// Of all that an image keeps.
@@ -85,7 +85,7 @@ pub fn write(
     if areas.iter().any(overlaps) {
         return Err(refuse("the place of the restorer is taken"));
     }
-    // By chance alone, one time in a thousand.
+    // By chance alone, one time in thousands.
     if areas.iter().any(|area| area.end > NEW_STACK) {
         return Err(refuse("the stack lies where a new program's does"));
     }

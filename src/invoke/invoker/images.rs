@@ -42,10 +42,17 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         while self.running() > 0 && began.elapsed() < PATIENCE {
             tokio::time::sleep(POLITE).await;
         }
-        let image = self.launcher.new_id();
         let function = &version.function;
         let (name, runtime) = (&function.name, function.runtime_index);
-        let gone = match self.take_image(image, runtime, &function.runtime).await {
+        let mut image = self.launcher.new_id();
+        let mut taken = self.take_image(image, runtime, &function.runtime).await;
+        if taken.is_err() {
+            // By chance a program is laid out where it cannot come back; the next one is elsewhere.
+            self.forget_images(vec![image]).await;
+            image = self.launcher.new_id();
+            taken = self.take_image(image, runtime, &function.runtime).await;
+        }
+        let gone = match taken {
             Ok(bytes) => {
                 tracing::info!(function = name, bytes, "an image of its runtime was made");
                 lock(&self.images).made(&version.key, image, bytes, Instant::now())
