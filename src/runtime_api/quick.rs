@@ -18,6 +18,8 @@ use super::session::{Answer, Invocation, Session};
 const MAX_REQUEST: usize = 64 << 10;
 /// Bytes of a payload that are copied behind their head, to leave in one write.
 const MAX_COPIED: usize = 16 << 10;
+/// Of a request that is answered here there are fewer.
+const MAX_HEADERS: usize = 8;
 /// First room for a request.
 const ROOM: usize = 4 << 10;
 
@@ -210,45 +212,43 @@ enum Looked<'a> {
 
 /// Looks at what was read. Only what is known to the last byte is `Whole`.
 fn look(read: &[u8]) -> Looked<'_> {
-    let Some(end) = find(read, b"\r\n\r\n") else {
-        // Told at the first line's end at the latest: whoever speaks otherwise is not kept waiting here.
-        let known = [&b"GET /"[..], b"POST /"].iter().any(|known| {
-            let length = known.len().min(read.len());
-            known[..length] == read[..length]
-        });
-        return if known && read.len() < MAX_REQUEST { Looked::Part } else { Looked::Other };
-    };
-    let Ok(head) = std::str::from_utf8(&read[..end]) else { return Looked::Other };
-    let mut lines = head.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let Some(headers) = Headers::of(lines) else { return Looked::Other };
-    let start = end + 4;
-    let Some(target) = first.strip_suffix(" HTTP/1.1") else { return Looked::Other };
-    if let Some(path) = target.strip_prefix("GET ") {
-        // A body or a wish that a GET has not is hyper's to judge.
-        if headers.length.is_some() || headers.and_next {
-            return Looked::Other;
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let start = match request.parse(read) {
+        Ok(httparse::Status::Complete(start)) => start,
+        Ok(httparse::Status::Partial) => {
+            // Told at the first line's end at the latest: whoever speaks otherwise is not kept waiting here.
+            let known = [&b"GET /"[..], b"POST /"].iter().any(|known| {
+                let length = known.len().min(read.len());
+                known[..length] == read[..length]
+            });
+            return if known && read.len() < MAX_REQUEST { Looked::Part } else { Looked::Other };
         }
-        return match path.strip_prefix(PREFIX) {
-            Some("invocation/next") => Looked::Whole(Asked::Next, start),
-            None if path == CLAIM => Looked::Whole(Asked::Claim, start),
-            _ => Looked::Other,
-        };
-    }
-    let path = target.strip_prefix("POST ").and_then(|path| path.strip_prefix(PREFIX));
-    let id = path.and_then(|path| path.strip_prefix("invocation/")?.strip_suffix("/response"));
-    let (Some(request_id), Some(length)) = (id, headers.length) else {
+        Err(_) => return Looked::Other,
+    };
+    let (Some(1), Some(method), Some(path)) = (request.version, request.method, request.path)
+    else {
         return Looked::Other;
     };
-    if request_id.contains('/') || length > MAX_REQUEST - start.min(MAX_REQUEST) {
-        return Looked::Other;
+    let Some(headers) = Headers::of(request.headers) else { return Looked::Other };
+    let rest = path.strip_prefix(PREFIX);
+    let id = rest.and_then(|rest| rest.strip_prefix("invocation/")?.strip_suffix("/response"));
+    match (method, headers.length) {
+        // A body or a wish that a GET has not is hyper's to judge.
+        ("GET", None) if headers.and_next => Looked::Other,
+        ("GET", None) if path == CLAIM => Looked::Whole(Asked::Claim, start),
+        ("GET", None) if rest == Some("invocation/next") => Looked::Whole(Asked::Next, start),
+        ("POST", Some(length)) if length <= MAX_REQUEST.saturating_sub(start) => {
+            let Some(request_id) = id.filter(|id| !id.contains('/')) else { return Looked::Other };
+            let body = start..start + length;
+            if read.len() < body.end {
+                return Looked::Part;
+            }
+            let (whole, and_next) = (body.end, headers.and_next);
+            Looked::Whole(Asked::Response { request_id, body, and_next }, whole)
+        }
+        _ => Looked::Other,
     }
-    let body = start..start + length;
-    if read.len() < body.end {
-        return Looked::Part;
-    }
-    let whole = body.end;
-    Looked::Whole(Asked::Response { request_id, body, and_next: headers.and_next }, whole)
 }
 
 /// The headers of a request of a bootstrap of Kennel's.
@@ -260,20 +260,16 @@ struct Headers {
 
 impl Headers {
     /// None where there is one that is not known here, or one that says something else than usual.
-    fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+    fn of(lines: &[httparse::Header<'_>]) -> Option<Self> {
         let mut headers = Self::default();
         let mut host = false;
-        for line in lines {
-            if line.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-                return None;
-            }
-            let (name, value) = line.split_once(':')?;
-            let value = value.trim_matches([' ', '\t']);
+        for httparse::Header { name, value } in lines {
             if name.eq_ignore_ascii_case("host") && !host {
                 host = true;
             } else if name.eq_ignore_ascii_case("content-length") && headers.length.is_none() {
-                let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-                headers.length = Some(value.parse().ok().filter(|_| digits)?);
+                let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                let value = std::str::from_utf8(value).ok().filter(|_| digits)?;
+                headers.length = Some(value.parse().ok()?);
             } else if name.eq_ignore_ascii_case("kennel-next") {
                 headers.and_next = true;
             } else if !name.eq_ignore_ascii_case("content-type") {
@@ -282,10 +278,6 @@ impl Headers {
         }
         host.then_some(headers)
     }
-}
-
-fn find(text: &[u8], what: &[u8; 4]) -> Option<usize> {
-    text.windows(4).position(|window| window == what)
 }
 
 /// A connection of which some was read already, which is read again first.
@@ -384,6 +376,7 @@ mod tests {
             format!("GET {next} HTTP/1.1\r\n\r\n"),
             format!("GET {next} HTTP/1.0\r\nHost: h\r\n\r\n"),
             get(&format!("{next}?"), ""),
+            get(PREFIX, ""),
             get(&next, "Content-Length: 0\r\n"),
             get(&next, "Connection: close\r\n"),
             get(&next, "Host: h\r\n"),
