@@ -1,7 +1,7 @@
 //! Images on root's side of the door: memory files that nobody changes once they are whole, by the server's numbers.
 //!
-//! One is taken in a process of its own, since the launcher has others to serve. It is of a sandbox that never had code,
-//! and the server says nothing of what is in it.
+//! One is taken in a process of its own, since the launcher has others to serve. It is of a sandbox that never had
+//! code, and the server says nothing of what is in it.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,10 +1,10 @@
-//! Which function versions have an image of their booted runtime ([`crate::snapshot`]): the policy, without I/O and with the
-//! time given.
+//! Which function versions have an image of their booted runtime ([`crate::snapshot`]): the policy, without I/O and
+//! with the time given.
 //!
-//! A version that starts anew again and again gets one. It is never another's: an image fixes what a process otherwise draws
-//! at its start (hash seed, stack guard, layout), and no tenant may know that of another's. All of them share a budget;
-//! when it is used up the one unused for longest goes, but none that is in use: more versions in turn than fit would only
-//! have images made for nothing.
+//! A version that starts anew again and again gets one. It is never another's: an image fixes what a process otherwise
+//! draws at its start (hash seed, stack guard, layout), and no tenant may know that of another's. All of them share a
+//! budget; when it is used up the one unused for longest goes, but none that is in use: more versions in turn than fit
+//! would only have images made for nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

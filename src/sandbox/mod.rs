@@ -333,9 +333,9 @@ pub fn read_status(status: BorrowedFd<'_>) -> Option<sys::process::ExitStatus> {
 }
 
 impl Sandbox {
-    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited, from an image where
-    /// there is one; once in its life.
-    /// A held program is told here, and its exec is the caller's to await. The calling process must be single-threaded.
+    /// Gives a sandbox that was made ahead its code, its memory, and what it runs where that waited, from an image
+    /// where there is one; once in its life. A held program is told here, and its exec is the caller's to await. The
+    /// calling process must be single-threaded.
     ///
     /// # Errors
     /// What could not be attached, raised or told; the sandbox is of no use then.

@@ -196,8 +196,8 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     drop((listeners, own));
 
     if spec.held {
-        // What a program is restored from must know where the heap ends. Whatever else it becomes takes this back, which
-        // the policy allows; this it does not.
+        // What a program is restored from must know where the heap ends. Whatever else it becomes takes this back,
+        // which the policy allows; this it does not.
         sys::snapshot::set_random_layout(false)
             .map_err(|e| failed("personality", e))
             .stage("layout")?;

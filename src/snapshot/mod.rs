@@ -1,21 +1,21 @@
 //! Images of programs: a booted, stopped interpreter is written down as a program that goes on where it stopped.
 //!
-//! Whoever [`take`]s one is root and traces the stopped process for a moment. Whoever restores one needs no privilege: an
-//! image is an ordinary static program, which execve(2) starts inside a sandbox that is complete, with all its walls. Its
-//! pages belong to the file, so all that restore it share those that they do not write.
+//! Whoever [`take`]s one is root and traces the stopped process for a moment. Whoever restores one needs no privilege:
+//! an image is an ordinary static program, which execve(2) starts inside a sandbox that is complete, with all its
+//! walls. Its pages belong to the file, so all that restore it share those that they do not write.
 //!
 //! # What comes back
 //!
-//! Memory, at the same addresses and with the same protections; registers of the one thread; what the kernel knows of the
-//! thread (its storage, robust futexes, restartable sequences, name). The main thread's stack grows as before, and brk(2)
-//! moves the heap's end as before. Descriptors are those of the new process: the program may have had 0, 1 and 2 alone.
-//! Not so signal actions, which a program that stops for this puts back by itself, and memory that the C library asked
-//! never to be copied (state of its random numbers), which comes back empty.
+//! Memory, at the same addresses and with the same protections; registers of the one thread; what the kernel knows of
+//! the thread (its storage, robust futexes, restartable sequences, name). The main thread's stack grows as before, and
+//! brk(2) moves the heap's end as before. Descriptors are those of the new process: the program may have had 0, 1 and
+//! 2 alone. Not so signal actions, which a program that stops for this puts back by itself, and memory that the C
+//! library asked never to be copied (state of its random numbers), which comes back empty.
 //!
 //! # Layout
 //!
-//! The program that is written down was laid out at random; its restored copies share that layout, and what they map later
-//! lies at a random place of each copy's own ([`LAYOUT`]). What they start is laid out at random as ever.
+//! The program that is written down was laid out at random; its restored copies share that layout, and what they map
+//! later lies at a random place of each copy's own ([`LAYOUT`]). What they start is laid out at random as ever.
 
 #![forbid(unsafe_code)]
 
@@ -163,7 +163,8 @@ impl Process {
         let stopped = [registers.orig_rax, registers.rax, registers.rdi, registers.rsi];
         let wanted = [libc::SYS_kill as u64, 0, pid.unwrap_or(0), libc::SIGSTOP as u64];
         let only = |got: Vec<String>, wanted: &[&str]| (got != wanted).then(|| format!("{got:?}"));
-        // The last two are the C library's own, which lets nobody change them: as they came from whoever started Kennel.
+        // The last two are the C library's own, which lets nobody change them: as they came from whoever started
+        // Kennel.
         let ignored = bit(libc::SIGPIPE) | bit(libc::SIGXFSZ) | bit(32) | bit(33);
         for (what, wrong) in [
             ("threads", only(self.names("task")?, &[&self.pid.to_string()])),

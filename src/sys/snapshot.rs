@@ -21,8 +21,9 @@ pub const IMAGE_FD: RawFd = 1000;
 /// | 72 | … of this memory: address and length |
 /// | 88 | the system calls, eight words each |
 ///
-/// The words of a call: number in the low half; above it bit 0, "the first argument is relative to the vdso", bit 1, "ends
-/// the process unless the result is the one wanted", and from bit 8 on the status with which; six arguments; the result.
+/// The words of a call: number in the low half; above it bit 0, "the first argument is relative to the vdso", bit 1,
+/// "ends the process unless the result is the one wanted", and from bit 8 on the status with which; six arguments; the
+/// result.
 #[cfg(target_arch = "x86_64")]
 pub fn restorer() -> &'static [u8] {
     unsafe extern "C" {
@@ -302,7 +303,8 @@ pub fn is_sealed(file: BorrowedFd<'_>) -> bool {
     seals >= 0 && seals & ALL_SEALS == ALL_SEALS
 }
 
-/// Replaces the process image by the program in `file`, which finds it open as [`IMAGE_FD`]; returns only when that failed.
+/// Replaces the process image by the program in `file`, which finds it open as [`IMAGE_FD`]; returns only when that
+/// failed.
 ///
 /// Source: execveat(2), `AT_EMPTY_PATH`.
 pub fn execute_image(

@@ -1,5 +1,5 @@
-//! Sandboxes that go on from an image of their function's booted runtime: walls, what two of them share and what not, and
-//! that a Python notices nothing of it.
+//! Sandboxes that go on from an image of their function's booted runtime: walls, what two of them share and what not,
+//! and that a Python notices nothing of it.
 //!
 //! Needs root, an x86-64 processor and a Python; the table of probes a C compiler.
 
