@@ -13,10 +13,19 @@ use serde_json::{Value, json};
 
 use crate::common::probes::{self, Targets, matches, said};
 use crate::common::server::{Boot, SOON, Server, name_of, runtimes};
-use crate::common::{self, EXECUTABLE, children, wait_for, zip};
+use crate::common::{self, EXECUTABLE, children, skip, wait_for, zip};
 use crate::launcher::{Door, number_of};
 use crate::walls::leads_to_mounts;
-use crate::{REGULAR, claimed_programs, memory_limit, package, python, status};
+use crate::{REGULAR, claimed_programs, memory_limit, package, status};
+
+/// A Python for functions, where images can be made of it; else the reason is printed.
+fn python() -> Option<&'static str> {
+    if !kennel::sys::snapshot::IS_SUPPORTED {
+        skip("images are for x86-64 alone");
+        return None;
+    }
+    crate::python()
+}
 
 /// Evaluates the event's expressions, and ends after it has answered: each event gets a sandbox of its own.
 const ONCE: &str = r#"
