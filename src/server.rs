@@ -61,6 +61,8 @@ const FORGET_AHEAD: Duration = Duration::from_secs(3600);
 const LOOK_AHEAD: usize = 500;
 /// How long a new instance may wait for memory.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
+/// How long an image is kept after its last use, though sandboxes are not.
+const IDLE_IMAGE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -303,7 +305,8 @@ async fn serve(prepared: Prepared) -> Result<ExitCode, ServerError> {
         forget: FORGET_AHEAD,
         off: no_preboot,
     });
-    let images = pool::images::Limits { bytes: config.images_bytes, idle: config.idle };
+    let idle = config.idle.max(IDLE_IMAGE);
+    let images = pool::images::Limits { bytes: config.images_bytes, idle };
     let invoker = Invoker::new(
         launcher.clone(),
         Kept { pool: pool.clone(), ahead: ahead.clone(), images },

@@ -265,7 +265,8 @@ impl<S: Sink + Send + 'static> Invoker<S> {
             let versions = permit.function.versions.read().unwrap_or_else(PoisonError::into_inner);
             versions.get(&*version.key.version).is_some_and(|v| v.key == version.key)
         };
-        if instance.state == State::Idle && current && !self.stopping.load(Ordering::Relaxed) {
+        let kept = self.pool.keeps() && !self.stopping.load(Ordering::Relaxed);
+        if instance.state == State::Idle && current && kept {
             self.pool.park(version.key.clone(), instance, share, used, Tag { fresh: None, ..tag });
             return;
         }
@@ -322,17 +323,25 @@ impl<S: Sink + Send + 'static> Invoker<S> {
         request_id: Option<&str>,
     ) -> Result<(Boot, Vec<Why>, Started<S>), ControlError> {
         let function = &version.function;
-        let mut image_failed = None;
+        let (mut waiting, mut why) = (None, Vec::new());
         if let Some(image) = self.image(version) {
-            match self.restored(image, version, names, kind, request_id).await {
-                Ok(started) => return Ok((Boot::Image, Vec::new(), started)),
-                Err(why) => image_failed = Some(why),
+            // Sooner there than an image is one that is up already; none is made for that.
+            let spare = version.kinds.best().and_then(|kind| self.ahead.take_spare(kind));
+            waiting = spare.map(|spare| (Boot::Preboot, spare));
+            if waiting.is_none() {
+                match self.restored(image, version, names, kind, request_id).await {
+                    Ok(started) => return Ok((Boot::Image, why, started)),
+                    Err(failed) => why.push(failed),
+                }
             }
         }
         let sink = self.logbook.open(function, names);
-        let take = |kind| self.ahead.take(kind, who(&version.key));
-        let (waiting, mut why) = version.kinds.choose(self.ahead.off(), take);
-        why.extend(image_failed);
+        if waiting.is_none() {
+            let take = |kind| self.ahead.take(kind, who(&version.key));
+            let chosen = version.kinds.choose(self.ahead.off(), take);
+            waiting = chosen.0;
+            why.splice(0..0, chosen.1);
+        }
         let sink = match waiting {
             None => sink,
             Some((boot, waiting)) => {

@@ -158,6 +158,13 @@ impl<T: Waiting + Send + 'static> Ahead<T> {
         one
     }
 
+    /// One that waits beyond what is kept anyway, for good, and without a wish for another in its place.
+    pub fn take_spare(&self, kind: Kind) -> Option<T> {
+        let (one, dead) = self.shelves().take_spare(kind);
+        dead.into_iter().for_each(T::end);
+        one
+    }
+
     /// Of each kind those that wait: how many, and their bytes.
     pub fn waiting(&self) -> Vec<(Kind, usize, u64)> {
         self.shelves().waiting()

@@ -48,7 +48,7 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// At a time.
     pub instances: usize,
-    /// How long an unused instance is kept.
+    /// How long an unused instance is kept; for no time at all, each is used once.
     pub idle: Duration,
     /// How long an instance runs on after an invocation before it is frozen.
     pub freeze_after: Duration,
@@ -267,6 +267,11 @@ impl<S: Sink + Send + 'static> Pool<S> {
         }
         self.counts.booting.fetch_add(1, Ordering::Relaxed);
         Some(Share { pool: self.clone(), bytes, state: Counted::Booting })
+    }
+
+    /// Whether instances are kept between invocations.
+    pub fn keeps(&self) -> bool {
+        !self.limits.idle.is_zero()
     }
 
     /// Keeps an instance for its next invocation. `bytes`: what it used at most.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::common::{children, sandboxes, wait_for};
-use crate::harness::{PATIENCE, Server, at_once, data_folder, serve};
+use crate::harness::{PATIENCE, Server, at_once, data_folder, distinct, serve};
 
 /// Takes `event[0]` MiB at its first event, sleeps for `event[1]` seconds, and says who it is.
 const WHO: &str = r#"
@@ -143,5 +143,24 @@ fn who_is_not_used_for_the_idle_time_is_ended() {
         (idle(&server, "f") == 0.0 && !children(launcher).iter().any(is_init)).then_some(())
     });
     assert_ne!(server.result("f", &json!([1, 0])), first);
+    server.stop();
+}
+
+/// What a function left in its sandbox is never there again.
+#[test]
+fn with_no_idle_time_each_sandbox_runs_one_event() {
+    if !sandboxes() {
+        return;
+    }
+    let (_folder, data) = data_folder();
+    let server = Server::own(&data, &["--idle-seconds", "0"]);
+    if !server.python("f", WHO, &json!({})) {
+        return;
+    }
+    let all =
+        at_once(3, |_| (0..4).map(|_| server.result("f", &json!([1, 0]))).collect::<Vec<_>>());
+    let all: Vec<String> = all.into_iter().flatten().map(|id| id.to_string()).collect();
+    assert_eq!((all.len(), distinct(&all)), (12, 12), "{all:?}");
+    wait_for("the end of all", PATIENCE, || (idle(&server, "f") == 0.0).then_some(()));
     server.stop();
 }

@@ -51,6 +51,21 @@ impl<T> Shelf<T> {
         }
     }
 
+    /// The last that came, where more than `kept` are there.
+    fn pop(&mut self, kept: usize, dead: &mut Vec<T>) -> Option<T>
+    where
+        T: Waiting,
+    {
+        while self.ready.len() > kept {
+            let (one, _) = self.ready.pop()?;
+            if !one.has_ended() {
+                return Some(one);
+            }
+            dead.push(one);
+        }
+        None
+    }
+
     fn is_in_use(&self, now: Instant) -> bool {
         now.duration_since(self.asked) < WINDOW
     }
@@ -136,13 +151,14 @@ impl<T: Waiting> Shelves<T> {
         if shelf.claims.len() > self.limits.most {
             shelf.claims.pop_front();
         }
-        while let Some((one, _)) = shelf.ready.pop() {
-            if !one.has_ended() {
-                return (Some(one), dead);
-            }
-            dead.push(one);
-        }
-        (None, dead)
+        (shelf.pop(0, &mut dead), dead)
+    }
+
+    /// One that waits beyond the base, and those that were found dead on the way. It is no demand for more.
+    pub fn take_spare(&mut self, kind: Kind) -> (Option<T>, Vec<T>) {
+        let mut dead = Vec::new();
+        let base = self.limits.base;
+        (self.kinds.get_mut(&kind).and_then(|shelf| shelf.pop(base, &mut dead)), dead)
     }
 
     /// Of each kind: how many wait, and their bytes.
@@ -462,6 +478,26 @@ mod tests {
         assert_eq!(fill(&mut all, now), 1);
         assert_eq!(count(&all, 0), 3);
         assert_eq!(all.waiting(), [(kind(0), 3, 30)]);
+    }
+
+    #[test]
+    fn what_is_spare_may_be_had_without_asking_for_more() {
+        let now = Instant::now();
+        let mut all = shelves(2, 10_000);
+        assert!(all.take_spare(kind(0)).0.is_none());
+        for who in 0..3 {
+            all.take(kind(0), who, now);
+        }
+        fill(&mut all, now);
+        assert_eq!(count(&all, 0), 5);
+        // What was made for a demand that is over.
+        let later = now + WINDOW + secs(1);
+        all.kinds[&kind(0)].ready[4].0.dead.set(true);
+        let (one, dead) = all.take_spare(kind(0));
+        assert!(one.is_some() && dead.len() == 1);
+        assert!(all.take_spare(kind(0)).0.is_some());
+        assert!(all.take_spare(kind(0)).0.is_none(), "the base is others'");
+        assert_eq!((fill(&mut all, later), count(&all, 0)), (0, 2), "and no demand");
     }
 
     #[test]
