@@ -1,9 +1,8 @@
 """Sandboxes made, used once and destroyed, as many a second as the machine can: a row of scripts/bench.
 
-Through `kennel serve`: many functions are invoked in turn, and the memory that sandboxes may take holds far fewer of
-them, so that each invocation finds no sandbox of its function, takes a new one, and has the one that was used longest
-ago destroyed. Nothing is created, changed or deleted while the clock runs. What counts is the server's own count of
-sandboxes started, so an invocation that found one after all would not.
+Through `kennel serve --idle-seconds 0`: each invocation takes a new sandbox, which is destroyed after it. Nothing is
+created, changed or deleted while the clock runs. What counts is the server's own count of sandboxes started, so an
+invocation that found one after all would not.
 
 The sides run in windows of some seconds, one after another in rounds, each round beginning with another side. A sample
 is the time of a window, until all that was started in it has ended, divided by what was done in it. CPU is what all
@@ -26,9 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 WINDOW_SECONDS = 4
 # One core, for the function and for the container alike.
 MEMORY_MB = 1769
-# Functions that take turns, and the memory in MB for the sandboxes that idle between: about thirty.
-FUNCTIONS = 240
-IDLE_MB = 400
+# Functions that take turns.
+FUNCTIONS = 4
 PER_SECOND = 300
 OF_RUNC = 0.1
 # Bundles that a worker takes in turn: the group of the last container may still be on its way out.
@@ -173,7 +171,7 @@ def row_churn(host, notes, stack, count, budget_end):
     workers = os.cpu_count()
     runtime = host.python()["runtime"]
     sides = []
-    peer = serve.start_kennel(host, flags=["--memory-mb", workers * MEMORY_MB + IDLE_MB])
+    peer = serve.start_kennel(host, flags=["--idle-seconds", 0])
     stack.callback(peer.end)
     serve.create_many(host, peer, FUNCTIONS, runtime=runtime, package=serve.python_package(host), memory_mb=MEMORY_MB)
     serve.greet(peer.port, "stored-0")
@@ -212,8 +210,8 @@ def row_churn(host, notes, stack, count, budget_end):
             if number >= 0 and done:
                 target.add(1000 * took / done, busy / done, done / took)
     notes.append(f"Milliseconds for each; windows of {WINDOW_SECONDS} s, {workers} at once. kennel serve: {FUNCTIONS} "
-                 f"Python functions ({runtime}, {MEMORY_MB} MB: one core) invoked in turn, each in a sandbox that is "
-                 "made for it and destroyed to make room for another. runc run python: the same interpreter, with the "
+                 f"Python functions ({runtime}, {MEMORY_MB} MB: one core) invoked in turn, each time in a sandbox "
+                 "that is made for it and destroyed after it. runc run python: the same interpreter, with the "
                  "same share, runs the handler once and prints its result (-S -u). The other two: a static program "
                  "that only returns, as in the row `exec`.")
     return [target for target, _ in sides]

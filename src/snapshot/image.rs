@@ -215,6 +215,7 @@ impl Writer<'_> {
             self.call(number, [a, b, c, d, 0, 0], result, status::STATE);
         };
         const ARCH_SET_FS: u64 = 0x1002;
+        const RLIMIT_STACK: u64 = 3; // which C libraries have in types of their own
         call(libc::SYS_arch_prctl, ARCH_SET_FS, state.registers.fs_base, 0, 0, 0);
         if let Some(address) = state.clear_tid {
             call(libc::SYS_set_tid_address, address, 0, 0, 0, state.pid);
@@ -228,7 +229,7 @@ impl Writer<'_> {
             call(libc::SYS_rseq, rseq.address, size, rseq.flags.into(), signature, 0);
         }
         // The words that these read stand at the end of the head.
-        call(libc::SYS_prlimit64, 0, libc::RLIMIT_STACK.into(), BASE + LIMIT_AT, 0, 0);
+        call(libc::SYS_prlimit64, 0, RLIMIT_STACK, BASE + LIMIT_AT, 0, 0);
         call(libc::SYS_prctl, libc::PR_SET_NAME as u64, BASE + NAME_AT, 0, 0, 0);
         // What the function starts is laid out at random again.
         call(libc::SYS_personality, 0, 0, 0, 0, libc::ADDR_NO_RANDOMIZE as u64);

@@ -221,12 +221,19 @@ impl Traced {
     /// # Errors
     /// ptrace(2)'s; `EIO` before Linux 5.13.
     pub fn rseq(&self) -> io::Result<Option<Rseq>> {
-        const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+        const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_long = 0x420f;
         let mut found = Rseq::default();
         let size = size_of::<Rseq>();
         // SAFETY: the kernel writes at most `size` bytes, which is that of `found`.
-        let ret =
-            unsafe { libc::ptrace(PTRACE_GET_RSEQ_CONFIGURATION, self.0, size, &raw mut found) };
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_ptrace,
+                PTRACE_GET_RSEQ_CONFIGURATION,
+                self.0,
+                size,
+                &raw mut found,
+            )
+        };
         check(ret)?;
         Ok((found.address != 0).then_some(found))
     }
