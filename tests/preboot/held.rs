@@ -76,7 +76,7 @@ fn a_claimed_one_is_as_if_it_had_been_made_for_its_function() {
     server.create("booted", "provided.al2", &package, more(513, 3008));
     let script = "env -0 | sort -z | tr '\\0' '\\n'; pwd; cat near.txt; tool; ls /proc/self/fd; ls /tmp; \
                   tr '\\0' '\\n' </proc/$PPID/environ | sort; ls /proc | grep -c '^[0-9]'; \
-                  grep -E '^(Cap|NoNew|Seccomp:|Uid|Gid|Groups)' /proc/self/status; ulimit -a";
+                  grep -E '^(Cap|NoNew|Seccomp:|Uid|Gid|Groups)' /proc/self/status; ulimit -a; cat /proc/self/personality";
     let of = |name: &str| {
         let text = shell(&server, name, script).replace("booted", "claimed");
         let differs = ["LAMBDA_LOG_STREAM", "AWS_LAMBDA_LOG_GROUP", "_X_AMZN_TRACE_ID"];
@@ -88,7 +88,7 @@ fn a_claimed_one_is_as_if_it_had_been_made_for_its_function() {
     let tmp = "/tmp of 513 MB is not the usual one";
     assert_eq!(server.boots("booted"), [Boot::Full(tmp.into())]);
     assert_eq!(claimed, booted);
-    for wanted in ["near", "tool", "/var/task", "LD_BIND_NOW=1", "Seccomp:\t2"] {
+    for wanted in ["near", "tool", "/var/task", "LD_BIND_NOW=1", "Seccomp:\t2", "00000000"] {
         assert!(claimed.iter().any(|line| line.starts_with(wanted)), "{wanted}: {claimed:?}");
     }
     for program in claimed_programs(&server) {
