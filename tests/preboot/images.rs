@@ -52,8 +52,9 @@ const ONCE: &str = r#"
         return answers
 "#;
 
-/// With it what ends after its answer comes to do so, and each event is a cold start.
-const THAWED: [&str; 2] = ["--freeze-ms", "60000"];
+/// With it what ends after its answer comes to do so, and each event is a cold start. No room for more than wait anyway: what
+/// is up and spare goes before an image.
+const THAWED: [&str; 4] = ["--freeze-ms", "60000", "--preboot-mb", "16"];
 
 #[track_caller]
 fn once(server: &Server, name: &str, expressions: &[&str]) -> Vec<Value> {
