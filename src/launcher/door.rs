@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::images::{ImageError, Images};
 use super::protocol::{Claim, Launch, MAX_MESSAGE, Reply, Request, Tree, names};
 use crate::sandbox::{
-    self, CODE, Degradable, Doors, LAYERS, Layout, Limits, MemoryMib, MilliCpu, Mount, Network,
-    Removers, Sandbox, SandboxSpec, Source, Starting, Stdio, Step, Told,
+    self, CODE, Degradable, Doors, LAYERS, Layout, Limits, Makers, MemoryMib, MilliCpu, Mount,
+    Network, Removers, Sandbox, SandboxSpec, Source, Starting, Stdio, Step, Told,
 };
 use crate::sys;
 
@@ -84,6 +84,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         let _ = sandbox::leave_network();
     }
     let Ok(removers) = Removers::new() else { return };
+    let makers = if table.many { Makers::new().ok() } else { None };
     let mut door = Door {
         socket,
         table,
@@ -92,6 +93,7 @@ pub fn serve(socket: &OwnedFd, table: &Table) {
         told: Vec::new(),
         images: Images::new(table.image_bytes),
         removers,
+        makers,
         ending: Vec::new(),
         reaped: Instant::now(),
     };
@@ -115,6 +117,8 @@ struct Door<'a> {
     told: Vec<(u32, Told)>,
     images: Images,
     removers: Removers,
+    /// Where many sandboxes are made.
+    makers: Option<Makers>,
     /// Processes on their way out: inits, and who took an image.
     ending: Vec<libc::pid_t>,
     /// When those that had ended were last looked for.
@@ -168,7 +172,9 @@ impl Door<'_> {
         fds.extend(self.starting.iter().map(|(_, starting)| wanted(starting.as_fd())));
         fds.extend(self.told.iter().map(|(_, told)| wanted(told.as_fd())));
         let now = Instant::now();
-        let due = self.told.iter().map(|(_, told)| told.until.saturating_duration_since(now));
+        let due = self.told.iter().map(|(_, told)| told.until);
+        let due = due.chain(self.starting.iter().map(|(_, starting)| starting.until));
+        let due = due.map(|until| until.saturating_duration_since(now));
         let reap = (!self.ending.is_empty()).then_some(REAP_EVERY);
         let limit = due.chain(reap).min().map_or(PollTimeout::NONE, |limit| {
             // Never a moment too early.
@@ -181,7 +187,9 @@ impl Door<'_> {
         let late = Instant::now();
         Ready {
             request: is_ready(&fds[0]),
-            starting: (0..starting.len()).filter(|at| is_ready(&starting[*at])).collect(),
+            starting: (0..starting.len())
+                .filter(|at| is_ready(&starting[*at]) || self.starting[*at].1.until <= late)
+                .collect(),
             told: (0..told.len())
                 .filter(|at| is_ready(&told[*at]) || self.told[*at].1.until <= late)
                 .collect(),
@@ -190,7 +198,7 @@ impl Door<'_> {
 
     fn launch(&mut self, wanted: &Launch) -> Result<(), Closed> {
         let id = wanted.id;
-        let begun = || -> Result<Starting, RequestError> {
+        let mut begun = || -> Result<Starting, RequestError> {
             let all = self.sandboxes.len() + self.starting.len();
             if self.sandboxes.contains_key(&id) || self.starting.iter().any(|(i, _)| *i == id) {
                 return Err(RequestError::IdInUse { id });
@@ -199,7 +207,7 @@ impl Door<'_> {
                 return Err(RequestError::TooMany);
             }
             let spec = spec_of(wanted, self.table)?;
-            Ok(sandbox::begin(&spec, &self.table.layout, id)?)
+            Ok(sandbox::begin(&spec, &self.table.layout, id, self.makers.as_mut())?)
         };
         match begun() {
             Ok(starting) => {
@@ -212,7 +220,11 @@ impl Door<'_> {
 
     fn advance_launch(&mut self, at: usize) -> Result<(), Closed> {
         let (id, starting) = self.starting.swap_remove(at);
-        match starting.advance() {
+        let step = match starting.until <= Instant::now() {
+            true => Err(starting.give_up()),
+            false => starting.advance(),
+        };
+        match step {
             Ok(Step::Pending(starting)) => self.starting.push((id, starting)),
             Ok(Step::Done(mut live)) => {
                 live.open_all_files();
@@ -313,6 +325,9 @@ impl Door<'_> {
             let _ = sys::process::wait4(pid);
         }
         self.removers.end();
+        if let Some(makers) = self.makers {
+            makers.end();
+        }
         for (_, live) in self.sandboxes.drain() {
             live.destroy();
         }

@@ -33,6 +33,7 @@ mod cgroup;
 mod held;
 mod init;
 mod landlock;
+mod makers;
 mod removers;
 mod rootfs;
 mod scratch;
@@ -44,11 +45,13 @@ mod starting;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use cgroup::{CgroupError, ControlFiles, Group, Layout, Present, Usage};
 pub use held::{Start, Told};
 pub use init::decode_status;
 pub use landlock::kernel_abi as landlock_abi;
+pub use makers::Makers;
 pub use removers::Removers;
 pub use spec::{
     Degradable, Doors, Limits, MemoryMib, MilliCpu, Mount, Network, SandboxSpec, Source, SpecError,
@@ -58,7 +61,6 @@ pub use spec::{
 use crate::sys;
 use crate::sys::process::{Cloned, Ended};
 use held::Held;
-use scratch::Scratch;
 pub use starting::{Starting, Step};
 
 /// The one user inside, as AWS numbers it.
@@ -173,7 +175,7 @@ pub const SCRATCH_FOLDER: &str = "/var/tmp";
 /// # Errors
 /// [`LaunchError`]: whatever could not be set up; nothing of the sandbox is left then.
 pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, LaunchError> {
-    let mut starting = begin(spec, layout, id)?;
+    let mut starting = begin(spec, layout, id, None)?;
     loop {
         match starting.advance()? {
             Step::Pending(still) => starting = still,
@@ -182,11 +184,17 @@ pub fn launch(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Sandbox, L
     }
 }
 
-/// Begins what [`launch`] does: the first process makes the rest of its sandbox by itself, and says how it went.
+/// Begins what [`launch`] does: the first process makes the rest of its sandbox by itself, and says how it went. Its
+/// `/tmp` is made by `makers`, where there are some.
 ///
 /// # Errors
 /// As [`launch`].
-pub fn begin(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Starting, LaunchError> {
+pub fn begin(
+    spec: &SandboxSpec,
+    layout: &Layout,
+    id: u32,
+    makers: Option<&mut Makers>,
+) -> Result<Starting, LaunchError> {
     let root = sys::process::is_root();
     if !root && !spec.allows(Degradable::OwnUid) {
         return Err(LaunchError::NotRoot { protection: Degradable::OwnUid.name() });
@@ -221,25 +229,33 @@ pub fn begin(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Starting, L
     };
     drop(inside);
     // While the first process makes its network namespace, and then the root.
-    let mut beside = || -> Result<Option<Scratch>, LaunchError> {
+    let beside = || -> Result<(), LaunchError> {
         group.complete(layout, &spec.limits, &spec.allow_degraded)?;
         // Where this fails the first process is dead, which its reports' end tells.
         let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &group.ways_in());
         if !tmp_on_disk {
-            return Ok(None);
+            return Ok(());
         }
-        let made = make_tmp(spec.tmp_mib, HOST_UID_BASE + pid.unsigned_abs())?;
-        let _ = sys::socket::send_with_fds(report.as_fd(), b"0", &[made.mount.as_fd()]);
-        Ok(Some(made))
+        let folder = Path::new(SCRATCH_FOLDER);
+        let (mib, owner) = (spec.tmp_mib, HOST_UID_BASE + pid.unsigned_abs());
+        let ordered = match makers {
+            Some(makers) => makers.order(mib, owner, report.as_fd()),
+            None => makers::send(
+                report.as_fd(),
+                Ok(scratch::make(folder, mib, owner).map_err(|source| LaunchError::Tmp {
+                    mib,
+                    folder: folder.into(),
+                    source,
+                })?),
+            ),
+        };
+        ordered.map_err(|source| LaunchError::Tmp { mib, folder: folder.into(), source })
     };
-    let tmp = match beside() {
-        Ok(tmp) => tmp.map(|made| made.folder),
-        Err(error) => {
-            let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-            let _ = sys::process::wait4(pid);
-            return Err(error);
-        }
-    };
+    if let Err(error) = beside() {
+        let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _ = sys::process::wait4(pid);
+        return Err(error);
+    }
     let mut degraded = group.degraded.clone();
     if !tmp_on_disk {
         degraded.push(Degradable::TmpQuota);
@@ -259,7 +275,7 @@ pub fn begin(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Starting, L
         status,
         log,
         listeners: Listeners::default(),
-        tmp,
+        tmp: None,
         held: None,
         exec_failed: None,
         degraded,
@@ -267,7 +283,8 @@ pub fn begin(spec: &SandboxSpec, layout: &Layout, id: u32) -> Result<Starting, L
         memory: spec.limits.memory,
     });
     let (doors, cpu, held) = (spec.doors, spec.limits.cpu, spec.held);
-    Ok(Starting { sandbox, report, is_ready: false, doors, cpu, held })
+    let until = Instant::now() + STARTING_LIMIT;
+    Ok(Starting { sandbox, report, until, is_ready: false, tmp_on_disk, doors, cpu, held })
 }
 
 /// Whether `/tmp` is to be a filesystem on the host's disk. A tmpfs in its place must be allowed.
@@ -283,14 +300,8 @@ fn is_tmp_on_disk(spec: &SandboxSpec, root: bool) -> Result<bool, LaunchError> {
     }
 }
 
-fn make_tmp(mib: u32, owner: u32) -> Result<Scratch, LaunchError> {
-    let folder = Path::new(SCRATCH_FOLDER);
-    scratch::make(folder, mib, owner).map_err(|source| LaunchError::Tmp {
-        mib,
-        folder: folder.into(),
-        source,
-    })
-}
+/// How long a sandbox may be in the making.
+const STARTING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Buckets for the TCP connections of a network namespace.
 const CONNECTION_BUCKETS: &str = "1024";

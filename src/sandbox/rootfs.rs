@@ -78,7 +78,7 @@ pub enum DeviceNodes {
 /// What goes on `/tmp`.
 #[derive(Debug)]
 pub enum Tmp<'a> {
-    /// A filesystem that the launcher makes meanwhile, and sends.
+    /// A filesystem that is made meanwhile, and sent.
     Sent(&'a OwnedFd),
     /// A tmpfs of so many MiB, charged to the sandbox's memory.
     Tmpfs(u32),
@@ -409,19 +409,10 @@ fn cover(names: &[&str], with: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits for the launcher's mount.
-fn receive(launcher: &OwnedFd) -> io::Result<OwnedFd> {
-    let (length, fds) = crate::sys::socket::recv_with_fds(launcher.as_fd(), &mut [0])?;
-    match (length, fds.into_iter().next()) {
-        (1, Some(mount)) => Ok(mount),
-        _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
-    }
-}
-
 /// Attaches `/tmp` in the new root. The last step that needs privilege, since the filesystem is made meanwhile.
 pub fn mount_tmp(tmp: &Tmp<'_>, inside: &InTmp) -> Result<(), Failed> {
     let tree = match tmp {
-        Tmp::Sent(launcher) => receive(launcher),
+        Tmp::Sent(launcher) => super::makers::receive(launcher.as_fd()),
         Tmp::Tmpfs(mib) => {
             let size = CString::new(format!("{mib}m")).unwrap_or_default();
             let options = [(c"size", Some(size.as_c_str())), (c"mode", Some(c"0700"))];

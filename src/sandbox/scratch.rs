@@ -32,27 +32,19 @@ const MIN_MIB: u32 = 4;
 /// One block of 32-byte group descriptors: 128 groups of 128 MiB.
 const MAX_MIB: u32 = 128 * 128;
 
-/// A `/tmp` that was made and is attached nowhere yet.
-#[derive(Debug)]
-pub struct Scratch {
-    /// A detached mount.
-    pub mount: OwnedFd,
-    /// Its root folder.
-    pub folder: OwnedFd,
-}
-
 /// Whether this host lets this process have loop devices.
 pub fn is_possible() -> bool {
     OpenOptions::new().read(true).write(true).open("/dev/loop-control").is_ok()
 }
 
-/// Makes an empty filesystem of `mib` MiB in an unnamed file of `folder`, and mounts it. Its root is `owner`'s alone.
+/// Makes an empty filesystem of `mib` MiB in an unnamed file of `folder`, and mounts it: detached, to be attached
+/// anywhere. Its root is `owner`'s alone.
 ///
 /// The loop device goes away with the mount, its last user.
 ///
 /// # Errors
 /// `EOPNOTSUPP` where `folder`'s filesystem has no `O_TMPFILE`; those of loop devices and of mounting.
-pub fn make(folder: &Path, mib: u32, owner: u32) -> io::Result<Scratch> {
+pub fn make(folder: &Path, mib: u32, owner: u32) -> io::Result<OwnedFd> {
     let image = OpenOptions::new()
         .read(true)
         .write(true)
@@ -74,9 +66,7 @@ pub fn make(folder: &Path, mib: u32, owner: u32) -> io::Result<Scratch> {
         (c"noinit_itable", None),
     ];
     let attributes = MountAttr::NOSUID.and(MountAttr::NODEV);
-    let mount = mount::new_filesystem(c"ext4", &options, attributes)?;
-    let root = mount::open_root(mount.as_fd())?;
-    Ok(Scratch { mount, folder: root })
+    mount::new_filesystem(c"ext4", &options, attributes)
 }
 
 /// Blocks that lie one after the other.

@@ -28,7 +28,7 @@ pub struct Inside<'a> {
     pub root: bool,
     /// The launcher's own ids, for the map of a sandbox made without root.
     pub outer: (u32, u32),
-    /// Whether the launcher sends a filesystem for `/tmp`; else it is a tmpfs, as the caller allowed.
+    /// Whether a filesystem for `/tmp` is sent; else it is a tmpfs, as the caller allowed.
     pub tmp_on_disk: bool,
     pub report: Option<OwnedFd>,
     pub status: Option<OwnedFd>,
@@ -41,7 +41,7 @@ pub const MAX_REPORT: usize = 8192;
 /// What the child tells the launcher. End of file after `Ready` means: the program has exec'd.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// With descriptors: the listeners of the spec's doors.
+    /// With descriptors: the folder of a `/tmp` on disk, then the listeners of the spec's doors.
     Ready,
     /// The program's process waits for what it is to run.
     Held,
@@ -166,6 +166,8 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
     if root {
         own_tmp(host_uid).stage("tmp")?;
     }
+    let tmp_folder = tmp_on_disk.then(|| File::open("/tmp")).transpose();
+    let tmp_folder = tmp_folder.map_err(|e| failed("/tmp", e)).stage("tmp")?;
     // A program that opens /dev/stdout again needs to own the pipe.
     if let (Some(log), true) = (&inside.log, root) {
         nix::unistd::fchown(log, Some(host_uid.into()), Some(host_uid.into()))
@@ -189,11 +191,12 @@ fn build(inside: &mut Inside<'_>) -> StageResult<std::convert::Infallible> {
         .map_err(|e| failed(&spec.cwd.display().to_string(), e))
         .stage("working directory")?;
 
-    let fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let mut fds: Vec<_> = tmp_folder.iter().map(AsFd::as_fd).collect();
+    fds.extend(listeners.iter().map(AsFd::as_fd));
     if let Some(report) = &inside.report {
         Report::Ready.send(report, &fds).map_err(|e| failed("report", e)).stage("report")?;
     }
-    drop((listeners, own));
+    drop((tmp_folder, listeners, own));
 
     if spec.held {
         // What a program is restored from must know where the heap ends. Whatever else it becomes takes this back,

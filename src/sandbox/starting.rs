@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use super::held::Held;
 use super::stages::{MAX_REPORT, Report};
@@ -14,7 +15,10 @@ use crate::sys;
 pub struct Starting {
     pub(super) sandbox: Box<Sandbox>,
     pub(super) report: OwnedFd,
+    /// It is up by then, or never.
+    pub until: Instant,
     pub(super) is_ready: bool,
+    pub(super) tmp_on_disk: bool,
     pub(super) doors: Doors,
     pub(super) cpu: MilliCpu,
     /// Whether its program is to wait before exec.
@@ -85,6 +89,9 @@ impl Starting {
             Some(Report::Ready) => {
                 self.is_ready = true;
                 let mut fds = fds.into_iter();
+                if self.tmp_on_disk {
+                    self.sandbox.tmp = fds.next();
+                }
                 if self.doors != Doors::None {
                     let listeners = &mut self.sandbox.listeners;
                     (listeners.unix, listeners.tcp) = (fds.next(), fds.next());
@@ -103,6 +110,12 @@ impl Starting {
             }
             Some(Report::Held | Report::Told) | None => Err(None),
         }
+    }
+
+    /// Kills and removes one that did not come up in time.
+    pub fn give_up(self) -> LaunchError {
+        self.destroy();
+        LaunchError::Process { source: io::Error::from_raw_os_error(libc::ETIMEDOUT) }
     }
 
     /// Kills and removes what there is of it.

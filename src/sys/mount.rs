@@ -77,16 +77,6 @@ pub fn set_attributes(fd: BorrowedFd<'_>, set: MountAttr, recursive: bool) -> io
     .map(drop)
 }
 
-/// Opens the root folder of the tree behind `fd`.
-///
-/// # Errors
-/// openat(2)'s.
-pub fn open_root(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use nix::fcntl::OFlag;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(nix::fcntl::openat(fd, c".", flags, nix::sys::stat::Mode::empty())?)
-}
-
 /// Attaches the detached tree `fd` at `target`.
 ///
 /// Source: move_mount(2), Linux 5.2.

@@ -30,8 +30,8 @@ fn one_that_died_while_it_waited_is_not_handed_out() {
     }
     // The dead are removed, and others come.
     server.wait_for_waiting("python", 2);
-    // Functions', language up and held with as many to spare, and removers.
-    let most = 4 + 4 + 4 + 4;
+    // Functions', language up and held with as many to spare; removers, and makers of /tmp.
+    let most = 4 + 4 + 4 + 4 + 2;
     wait_for("their groups to go", SOON, || {
         let alive = children(server.launcher()).len();
         (alive <= most).then_some(())
