@@ -5,9 +5,10 @@
 //! Processes. The *launcher* (root, or a user with what the host delegates) calls [`launch`]. It makes a child in new
 //! pid, mount, IPC and UTS namespaces by clone3(2), in the v2 cgroup from its first instruction; while that makes its
 //! network namespace, the control groups, for which the child waits; and while that makes its root, the filesystem for
-//! `/tmp`, for which it waits last. The child is pid 1 inside: the *init*. It builds the root, binds the sockets of the Runtime API, gives up every privilege (see
-//! `stages.rs`, a list in order), and starts the *program*, which execs. Init then only reaps; when the program ends it
-//! writes its status to a pipe and exits, and the kernel kills whatever else lives in the pid namespace.
+//! `/tmp`, which a process of its own makes on a server, and for which it waits last. The child is pid 1 inside: the
+//! *init*. It builds the root, binds the sockets of the Runtime API, gives up every privilege (see `stages.rs`, a list
+//! in order), and starts the *program*, which execs. Init then only reaps; when the program ends it writes its status
+//! to a pipe and exits, and the kernel kills whatever else lives in the pid namespace.
 //!
 //! Users. Root's launcher builds everything as the host's root and enters the user namespace last. So the mount,
 //! network, pid, IPC and UTS namespaces belong to the host's user namespace, and even a process that gained every
@@ -16,9 +17,10 @@
 //! because init is the last process of its namespace to go. Without root the user namespace must come
 //! first, the outside uid is the caller's own, and `own-uid` counts as degraded.
 //!
-//! Pipes. *report*: a seqpacket socket on which init gets its way into the groups and its `/tmp`, and says `ready` with the descriptors
-//! it made, or what failed; its end-of-file means that exec happened. *status*: eight bytes of how the program ended.
-//! *log*: 1 and 2 of the program. Who waits for whom: the launcher for init (pidfd), init for everything else.
+//! Pipes. *report*: a seqpacket socket on which init gets its way into the groups and its `/tmp`, and says `ready` with
+//! the descriptors it made, or what failed; its end-of-file means that exec happened. *status*: eight bytes of how the
+//! program ended. *log*: 1 and 2 of the program. Who waits for whom: the launcher for init (pidfd), init for everything
+//! else.
 //!
 //! Held. A sandbox can be made before it is known what runs in it: the program's process then waits at its last step,
 //! and the report socket stays open for the one message that says what to exec (`held.rs`).

@@ -1,11 +1,12 @@
 //! Those that wait: how many, how they end, and that the dead are not handed out.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 
-use crate::common::server::{Boot, SOON, Server, name_of};
+use crate::common::server::{Boot, SOON, Server, Start, name_of};
 use crate::common::{self, children, groups_of, wait_for};
 use crate::{ask, evaluating, package, python, server_with_waiting};
 
@@ -173,4 +174,38 @@ fn provisioned_ones_are_claimed() {
     server.was_claimed("p");
     assert_eq!(server.invoke("p:1", &json!(null)), "provisioned-concurrency");
     server.was_claimed("p");
+}
+
+/// Python 2.7 where there is no CPython for it: a JVM, of which a start takes seconds.
+#[test]
+fn jython_waits_with_its_language_up() {
+    if !common::sandboxes() {
+        return;
+    }
+    let maven = Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".m2");
+    if !maven.join("repository/org/python/jython-standalone").is_dir() {
+        common::skip("no Jython in ~/.m2");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(maven, home.path().join(".m2")).unwrap();
+    let server = Start::through(&[], &["--preboot", "1"])
+        .env("HOME", &home.path().to_string_lossy())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .start();
+    let code = "import os, sys, time\n\ndef handler(event, context):\n    \
+                return [sys.platform[:4], os.environ['MINE'], os.getcwd(), time.tzname, event]\n";
+    let mine = json!({ "MemorySize": 512, "Environment": { "Variables": { "MINE": "own", "TZ": "Asia/Tokyo" } } });
+    server.create("j", "python2.7", &package(code), mine);
+    let waiting = "kennel_waiting_sandboxes{runtime=\"python2.7\",boot=\"preboot\"} ";
+    wait_for("a JVM that waits", SOON, || {
+        let metrics = server.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(waiting))?;
+        (line != "0").then_some(())
+    });
+    assert_eq!(
+        server.invoke("j", &json!(7)),
+        json!(["java", "own", "/var/task", ["JST", "JDT"], 7])
+    );
+    server.was_claimed("j");
 }

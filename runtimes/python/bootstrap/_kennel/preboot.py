@@ -88,4 +88,10 @@ def replace_environment(variables):
         time.tzset()
     elif _kennel.JYTHON:
         from java.util import TimeZone
-        TimeZone.setDefault(TimeZone.getTimeZone(variables.get("TZ", "UTC").lstrip(":")))
+        zone = TimeZone.getTimeZone(variables.get("TZ", "UTC").lstrip(":"))
+        TimeZone.setDefault(zone)
+        # What the module worked out as it was loaded.
+        time.timezone = -zone.getRawOffset() // 1000
+        time.altzone = time.timezone - zone.getDSTSavings() // 1000
+        time.daylight = int(zone.useDaylightTime())
+        time.tzname = tuple(str(zone.getDisplayName(summer, TimeZone.SHORT)) for summer in (False, True))
