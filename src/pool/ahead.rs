@@ -100,6 +100,14 @@ const POLITE: Duration = Duration::from_millis(2);
 /// How often is looked for what is over, or hangs, while nobody asks.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Waits for a moment without invocations, for a while.
+pub async fn lull(is_busy: impl Fn() -> bool) {
+    let began = Instant::now();
+    while is_busy() && began.elapsed() < PATIENCE {
+        tokio::time::sleep(POLITE).await;
+    }
+}
+
 /// See the module's words.
 #[derive(Debug)]
 pub struct Ahead<T> {
@@ -185,10 +193,7 @@ impl<T: Waiting + Send + 'static> Ahead<T> {
                 let _ = tokio::time::timeout(TICK, self.wanted.notified()).await;
                 continue;
             };
-            let began = Instant::now();
-            while is_busy() && began.elapsed() < PATIENCE {
-                tokio::time::sleep(POLITE).await;
-            }
+            lull(&is_busy).await;
             let (this, making) = (self.clone(), make(kind));
             makers.spawn(async move {
                 let made = making.await;

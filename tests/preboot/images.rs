@@ -11,11 +11,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
-use crate::common::probes::{self, Targets, matches, said};
+use crate::common::probes::{self, Targets};
 use crate::common::server::{Boot, SOON, Server, name_of, runtimes};
 use crate::common::{self, EXECUTABLE, children, skip, wait_for, zip};
 use crate::launcher::{Door, number_of};
-use crate::walls::leads_to_mounts;
+use crate::walls::rows_hold;
 use crate::{REGULAR, claimed_programs, memory_limit, package, status};
 
 /// A Python for functions, where images can be made of it; else the reason is printed.
@@ -472,26 +472,7 @@ fn every_row_of_the_table_holds_in_a_restored_sandbox() {
         .collect();
     let outputs = server.invoke("probes", &json!({ "stay": true, "ask": asked }));
     last_was_restored(&server, "probes");
-    let outputs = outputs.as_array().unwrap();
-    assert_eq!(outputs.len(), rows.len());
-    let mut wrong = Vec::new();
-    for (row, output) in rows.iter().zip(outputs) {
-        let inside = said(&row.probe, output.as_str().unwrap());
-        let holds = match row.probe.as_str() {
-            "fork-bomb" => inside
-                .strip_suffix(" EAGAIN")
-                .and_then(|n| n.parse::<u32>().ok())
-                .is_some_and(|n| (900..1022).contains(&n)),
-            "list-dir" if inside == "OK" => {
-                leads_to_mounts(claimed_programs(&server)[0], &row.args[0])
-            }
-            _ => matches(&inside, &row.inside),
-        };
-        if !holds {
-            wrong.push(format!("{} ({}): {inside}, wanted {}", row.what, row.probe, row.inside));
-        }
-    }
-    assert!(wrong.is_empty(), "{} rows are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    rows_hold(&server, &rows, &outputs);
 }
 
 #[test]

@@ -1,21 +1,18 @@
 //! Starts from images: whose runtime is written down, and how a sandbox goes on from that.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Invoker, Version, lock, who};
 use crate::invoke::starts::Why;
 use crate::invoke::{Function, LogNames, Started, wanted_held, wanted_image};
 use crate::launcher::LauncherError;
 use crate::logs::Sink;
+use crate::pool::ahead::lull;
 use crate::pool::images::Advice;
 use crate::pool::{INIT_TIMEOUT, Instance, Key, PoolError};
 use crate::runtimes::Resolved;
 use crate::sandbox::MemoryMib;
-
-/// How long the making of one waits for a moment without invocations, and how often it looks.
-const PATIENCE: Duration = Duration::from_millis(50);
-const POLITE: Duration = Duration::from_millis(2);
 
 impl<S: Sink + Send + 'static> Invoker<S> {
     /// The image that a new sandbox of this version can go on from; has one made where that is worth it.
@@ -38,10 +35,7 @@ impl<S: Sink + Send + 'static> Invoker<S> {
     }
 
     async fn make_image(&self, version: &Version) {
-        let began = Instant::now();
-        while self.running() > 0 && began.elapsed() < PATIENCE {
-            tokio::time::sleep(POLITE).await;
-        }
+        lull(|| self.running() > 0).await;
         let function = &version.function;
         let (name, runtime) = (&function.name, function.runtime_index);
         let mut image = self.launcher.new_id();
